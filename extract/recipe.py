@@ -1,0 +1,66 @@
+"""The recipe: everything that changes a feature, as canonical JSON with a digest.
+
+Engine, device, decoder and library versions do not belong here: they are provenance, recorded per video.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Recipe(BaseModel):
+    """What a feature is made with. ``fps`` is samples per second, or ``"native"`` for every decoded frame.
+
+    ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
+    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    backbone: str
+    weights_sha256: str
+    layer: str
+    feature_width: Positive
+    clip_frames: Positive
+    frame_stride: Positive
+    hop: Positive
+    fps: Annotated[float, Field(gt=0)] | Literal["native"]
+    short_side_px: Positive
+    crop_px: Positive
+    resize_kernel: str
+    tail: Literal["pad-last-frame"] = "pad-last-frame"
+    colour: Literal["rgb"] = "rgb"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: Literal["fp32", "bf16", "fp16"]
+    pooling: Literal["global-mean"] = "global-mean"
+    flow: None = None
+    stored_dtype: Literal["float16", "float32"] = "float16"
+
+    def as_dict(self) -> dict[str, object]:
+        """The recipe as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+def digest(recipe: Mapping[str, object]) -> str:
+    """Hexadecimal sha256 of the canonical JSON (sorted keys, no spaces) of ``recipe``."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def difference(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
+    """Lines ``key: THEIRS here, OURS asked`` for each key whose value differs; empty when equal."""
+    keys = sorted({*theirs, *ours})
+    return [
+        f"{key}: {theirs.get(key, 'nothing')!r} in the store, {ours.get(key, 'nothing')!r} asked for"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
