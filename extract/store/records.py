@@ -1,0 +1,163 @@
+"""What goes into the store and what comes out of it: small frozen records.
+
+Shapes: clips is the number of clips of one video, D the feature width. Times are seconds from the video's
+first displayed frame.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import StoreError, UsageError
+
+Status = Literal["ok", "partial"]
+
+
+class UnknownVideoError(StoreError, KeyError):
+    """The store has no video of this id; the message names near ones, or why it failed."""
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """The features of one video, as a worker hands them over.
+
+    Attributes:
+        video_id: path relative to the archive's root, with ``/``.
+        features: (clips, D) float32.
+        start_s: (clips,) float64, start of each clip, in seconds.
+        stop_s: (clips,) float64, end of each clip (not included), in seconds.
+        real_frames: (clips,) int32, frames of each clip that are not padding.
+        damaged: (clips,) bool, clips that hold frames of a damaged stretch.
+        duration_s: length of the video in seconds.
+        fingerprint: identifies the file's content.
+        status: ``"partial"`` when some of the video could not be decoded.
+        provenance: plain JSON values that say how the features were made.
+
+    Raises:
+        UsageError: a wrong shape or dtype, a time that is not finite, an id that is not printable text, or no clip at
+            all (record a failure instead).
+    """
+
+    video_id: str
+    features: NDArray[np.float32]
+    start_s: NDArray[np.float64]
+    stop_s: NDArray[np.float64]
+    real_frames: NDArray[np.int32]
+    damaged: NDArray[np.bool_]
+    duration_s: float
+    fingerprint: str
+    status: Status
+    provenance: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or 0 in self.features.shape:
+            raise UsageError(
+                f"{self.video_id}: features have shape {self.features.shape}; "
+                "expected (clips, D), both at least 1"
+            )
+        clips = len(self.features)
+        self._check("features", (clips, self.features.shape[1]), "float32")
+        self._check("start_s", (clips,), "float64")
+        self._check("stop_s", (clips,), "float64")
+        self._check("real_frames", (clips,), "int32")
+        self._check("damaged", (clips,), "bool")
+        if not np.isfinite([self.duration_s, *self.start_s, *self.stop_s]).all():
+            raise UsageError(f"{self.video_id}: a time or the duration is not finite; expected seconds")
+        if not self.video_id.isprintable():
+            raise UsageError(
+                f"{self.video_id!a}: the video id holds control or undecodable characters; rename the file"
+            )
+
+    def _check(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        array = getattr(self, name)
+        if array.shape != shape or array.dtype != np.dtype(dtype):
+            raise UsageError(
+                f"{self.video_id}: {name} is {array.dtype} of shape {array.shape}; "
+                f"expected {dtype} of shape {shape}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSequence:
+    """The clips of one video, in order, as read from a store.
+
+    Attributes:
+        features: (clips, D), float16 or float32 as stored.
+        start_s: (clips,) float64 seconds.
+        stop_s: (clips,) float64 seconds, not included.
+        real_frames: (clips,) int32, frames of each clip that are not padding.
+        damaged: (clips,) bool.
+        duration_s: length of the video in seconds.
+    """
+
+    features: NDArray[np.floating[Any]]
+    start_s: NDArray[np.float64]
+    stop_s: NDArray[np.float64]
+    real_frames: NDArray[np.int32]
+    damaged: NDArray[np.bool_]
+    duration_s: float
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What the log knows of one video: where its ``rows`` clips lie, and their checksum.
+
+    ``crc32`` covers the stored bytes of features, start_s, stop_s, real_frames and damaged, in this order.
+    """
+
+    video_id: str
+    fingerprint: str
+    status: Status
+    duration_s: float
+    segment: str
+    first_row: int
+    rows: int
+    crc32: int
+    provenance: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A written segment, not yet committed: small, picklable, plain JSON by ``as_dict``."""
+
+    segment: str
+    recipe_digest: str
+    videos: tuple[VideoRecord, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The receipt as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The receipt that ``as_dict`` was called on."""
+        videos = tuple(VideoRecord(**video) for video in values["videos"])
+        return cls(segment=values["segment"], recipe_digest=values["recipe_digest"], videos=videos)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a video has no features: ``reason`` is a stable short code, ``detail`` is for people."""
+
+    fingerprint: str
+    reason: str
+    detail: str
+
+
+def to_json(values: Mapping[str, object]) -> bytes:
+    """``values`` as indented JSON.
+
+    Raises:
+        UsageError: a value that JSON does not have.
+    """
+    try:
+        return json.dumps(values, indent=1, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"not plain JSON: {error}. Give numbers, strings, lists and mappings") from error
