@@ -38,8 +38,8 @@ class VideoFeatures:
         provenance: plain JSON values that say how the features were made.
 
     Raises:
-        UsageError: a wrong shape or dtype, a time that is not finite, an id that is not printable text, or no clip at
-            all (record a failure instead).
+        UsageError: a wrong shape or dtype, a time that is not finite, an id that is not text, or no clip
+            (record a failure instead).
     """
 
     video_id: str
@@ -67,10 +67,8 @@ class VideoFeatures:
         self._check("damaged", (clips,), "bool")
         if not np.isfinite([self.duration_s, *self.start_s, *self.stop_s]).all():
             raise UsageError(f"{self.video_id}: a time or the duration is not finite; expected seconds")
-        if not self.video_id.isprintable():
-            raise UsageError(
-                f"{self.video_id!a}: the video id holds control or undecodable characters; rename the file"
-            )
+        if any("\ud800" <= character <= "\udfff" for character in self.video_id):
+            raise UsageError(f"{self.video_id!a}: the name is not valid UTF-8; rename the file")
 
     def _check(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         array = getattr(self, name)
