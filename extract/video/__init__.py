@@ -1,0 +1,24 @@
+"""Reading video: what a file is (`probe`), and its frames in order with true times (`open_video`).
+
+Times are seconds on the container's clock, float64; intervals are half-open. Nothing else in the project
+imports a decoder.
+"""
+
+from extract.video._pixels import resize_kernel
+from extract.video._probe import probe
+from extract.video._reader import VideoReader, open_video, read_frames
+from extract.video._records import FrameBatch, ReadReport, VideoInfo
+
+RESIZE_KERNEL = resize_kernel("pyav")
+
+__all__ = [
+    "RESIZE_KERNEL",
+    "FrameBatch",
+    "ReadReport",
+    "VideoInfo",
+    "VideoReader",
+    "open_video",
+    "probe",
+    "read_frames",
+    "resize_kernel",
+]

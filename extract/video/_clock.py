@@ -1,0 +1,108 @@
+"""From the container's time stamps to strictly increasing times, and to how long each frame is shown."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from extract.video._damage import frames_lost
+from extract.video._decoded import Decoded
+from extract.video._probe import Source
+
+_RESTART_S = 1
+_HOLE_S = 10
+_HOLE_INTERVALS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A decoded frame with its time in seconds, and how that was found."""
+
+    decoded: Decoded
+    start: Fraction
+    repaired: bool
+    restarted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A frame on display in [start, stop) seconds.
+
+    ``hole``: no frame is shown in this stretch after it. ``lost_from``: frames are missing from this time to
+    ``stop``, in which this one is shown in their place.
+    """
+
+    timed: Timed
+    stop: Fraction
+    hole: tuple[Fraction, Fraction] | None = None
+    lost_from: Fraction | None = None
+
+    @property
+    def start(self) -> Fraction:
+        return self.timed.start
+
+    @property
+    def decoded(self) -> Decoded:
+        return self.timed.decoded
+
+
+class Clock:
+    """Strictly increasing times for frames in display order."""
+
+    def __init__(self, source: Source) -> None:
+        self._interval, self._counting = source.interval, source.counting
+        self._last: Fraction | None = None
+        self._offset = Fraction(0)
+
+    def timed(self, decoded: Decoded) -> Timed:
+        """The next frame's time: its own, or one interval after the last where that cannot be right."""
+        if self._counting:
+            timed = Timed(decoded, self._interval * decoded.number, repaired=False, restarted=False)
+        else:
+            timed = self._by_container(decoded)
+        self._last = timed.start
+        return timed
+
+    def _by_container(self, decoded: Decoded) -> Timed:
+        expected = Fraction(0) if self._last is None else self._last + self._interval
+        if decoded.pts is None:
+            return Timed(decoded, expected, repaired=True, restarted=False)
+        time = decoded.pts + self._offset
+        if self._last is None or time > self._last:
+            return Timed(decoded, time, repaired=False, restarted=False)
+        restarted = self._last - time > _RESTART_S
+        if restarted:
+            self._offset += expected - time
+        return Timed(decoded, expected, repaired=not restarted, restarted=restarted)
+
+
+def displayed(frames: Iterable[Decoded], source: Source) -> Iterator[Shown]:
+    """Each frame with its display: until the next frame, or for one average interval before a hole."""
+    clock = Clock(source)
+    held: Timed | None = None
+    for decoded in frames:
+        timed = clock.timed(decoded)
+        if held is not None:
+            yield _until(held, timed.start, source)
+        held = timed
+    if held is not None:
+        yield _last(held, source)
+
+
+def hole_limit(interval: Fraction) -> Fraction:
+    """Longest time in seconds between two frames that is not yet a hole."""
+    return max(Fraction(_HOLE_S), _HOLE_INTERVALS * interval)
+
+
+def _until(timed: Timed, stop: Fraction, source: Source) -> Shown:
+    step, usual_stop = stop - timed.start, timed.start + source.interval
+    if step > hole_limit(source.interval):
+        return Shown(timed, usual_stop, hole=(usual_stop, stop))
+    lost = frames_lost(source.info, step, source.interval, timed.decoded.duration)
+    return Shown(timed, stop, lost_from=usual_stop if lost else None)
+
+
+def _last(timed: Timed, source: Source) -> Shown:
+    duration = timed.decoded.duration
+    if duration is None or not 0 < duration <= hole_limit(source.interval):
+        duration = source.interval
+    return Shown(timed, timed.start + duration)

@@ -1,0 +1,52 @@
+"""Which frames a broken packet may have spoilt: all from the first sign of it to the next key frame."""
+
+from fractions import Fraction
+
+from extract.video._records import VideoInfo
+
+_LOST_INTERVALS = Fraction(3, 2)
+_NEW_CLOCK_S = 1
+
+
+def frames_lost(info: VideoInfo, step: Fraction, interval: Fraction, duration: Fraction | None) -> bool:
+    """Whether frames are missing in a ``step`` of so many seconds from one frame to the next.
+
+    Only a constant rate can tell, and only beyond the ``duration`` that the container gives the first frame.
+    """
+    return info.variable_rate is False and step > _LOST_INTERVALS * max(interval, duration or 0)
+
+
+class Damage:
+    """Follows one decoder: told of each packet sent and each frame that came out, in the decoder's order.
+
+    A key frame ends the damage only where it was sent after the broken packet. In decode order all packets
+    before a key frame have earlier times, so comparing times decides.
+    """
+
+    def __init__(self) -> None:
+        self._active = False
+        self._clean_after: Fraction | None = None
+        self._latest_sent: Fraction | None = None
+
+    def sent(self, pts: Fraction | None, *, corrupt: bool) -> None:
+        """A packet goes to the decoder."""
+        if pts is not None and (self._latest_sent is None or self._is_later(pts, self._latest_sent)):
+            self._latest_sent = pts
+        if corrupt:
+            self.failed()
+
+    def failed(self) -> None:
+        """The packet sent last could not be decoded."""
+        self._active, self._clean_after = True, self._latest_sent
+
+    def came_out(self, pts: Fraction | None, *, key: bool, corrupt: bool, after_loss: bool) -> bool:
+        """Whether the frame that came out is damaged. ``after_loss``: frames before it are missing."""
+        if corrupt or (after_loss and not key):
+            self._active, self._clean_after = True, pts
+        elif key and (pts is None or self._clean_after is None or self._is_later(pts, self._clean_after)):
+            self._active = False
+        return self._active
+
+    @staticmethod
+    def _is_later(pts: Fraction, other: Fraction) -> bool:
+        return pts > other or other - pts > _NEW_CLOCK_S
