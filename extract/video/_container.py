@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -54,11 +55,14 @@ def check_pixels(path: Path, width: int, height: int) -> None:
         raise VideoError(path, "too_large", f"{detail}; make a smaller copy")
 
 
+def is_flush(packet: "Packet[VideoStream]") -> bool:
+    """Whether this is the empty packet that demuxing ends with, and not an empty one in the file."""
+    return not packet.size and packet.pts is None and packet.dts is None
+
+
 def read_error(path: Path, error: Exception) -> VideoError:
     """The error for a failure of the storage below ``path`` while it is read."""
-    return VideoError(
-        path, "io_error", f"reading failed ({error}); check the disk or the network, then retry"
-    )
+    return VideoError(path, "io_error", f"reading failed ({error}); check the disk or the network, then retry")
 
 
 def _from_os_error(path: Path, error: OSError) -> VideoError:

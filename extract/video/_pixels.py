@@ -29,18 +29,12 @@ def settle_decoder(decoder: str) -> str:
     """What ``decoder`` means: ``"auto"`` is PyAV. UsageError for a decoder that this version lacks."""
     name = "pyav" if decoder == "auto" else decoder
     if name not in _KERNELS:
-        why = (
-            "this version does not read with torchcodec"
-            if name == "torchcodec"
-            else "there is no such decoder"
-        )
+        why = "this version does not read with torchcodec" if name == "torchcodec" else "there is no such decoder"
         raise UsageError(f"decoder is {decoder!r}: {why}; choose 'auto', 'pyav' or 'decord'")
     return name
 
 
-def upright_size(
-    width: int, height: int, aspect: Fraction, rotation: int, short_side: int | None
-) -> tuple[int, int]:
+def upright_size(width: int, height: int, aspect: Fraction, rotation: int, short_side: int | None) -> tuple[int, int]:
     """(width, height) of the frames that a reader hands out.
 
     Without ``short_side``: the coded pixels, turned, sample aspect ratio not applied. With it: the shorter
@@ -72,7 +66,5 @@ class Converter:
         check_pixels(self.path, frame.width, frame.height)
         self.source_sizes.setdefault((frame.width, frame.height))
         width, height = reversed(self.size) if self.rotation % 180 else self.size
-        rgb = self._swscale.reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
-        )
+        rgb = self._swscale.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
         return np.rot90(cast(NDArray[np.uint8], rgb.to_ndarray()), self.rotation // 90)

@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from extract.video._container import opened, read_error
+from extract.video._container import is_flush, opened, read_error
 from extract.video._damage import Damage, frames_lost
 from extract.video._decoded import BadPacket, Decoded, Event
 from extract.video._pixels import Converter
@@ -86,9 +86,7 @@ def _first_key(run: Iterator[Event]) -> tuple[list[Event], Decoded | None]:
     return bad, None
 
 
-def _packets(
-    source: Source, container: InputContainer, stream: VideoStream
-) -> "Iterator[Packet[VideoStream] | None]":
+def _packets(source: Source, container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream] | None]":
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
     try:
         yield from container.demux(stream)
@@ -101,9 +99,7 @@ def _packets(
 class _Loop:
     """One pass over the packets of an open stream."""
 
-    def __init__(
-        self, source: Source, container: InputContainer, stream: VideoStream, convert: Converter
-    ) -> None:
+    def __init__(self, source: Source, container: InputContainer, stream: VideoStream, convert: Converter) -> None:
         self.source = source
         self._container, self._stream, self._convert = container, stream, convert
 
@@ -121,18 +117,24 @@ class _Loop:
         self._last: tuple[Fraction | None, Fraction | None] = (None, None)
         for packet in _packets(self.source, self._container, self._stream):
             pts = self._seconds(None if packet is None else packet.pts)
-            self._damage.sent(pts, corrupt=packet is None or packet.is_corrupt)
-            try:
-                frames = self._stream.decode(None) if packet is None else packet.decode()
-            except av.FFmpegError:
-                packet, frames = None, []
-            if packet is None:
+            self._damage.sent(pts, corrupt=packet is not None and packet.is_corrupt)
+            frames = self._decode(packet)
+            if packet is None or frames is None:
                 self._damage.failed()
                 yield BadPacket(self._number, pts)
                 self._number += 1
-            for frame in frames:
+            for frame in frames or ():
                 yield self._decoded(frame)
                 self._number += 1
+
+    def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame] | None:
+        """Frames that come out after ``packet`` or, without one, at the end; None where it is bad."""
+        if packet is not None and not packet.size and not is_flush(packet):
+            return None
+        try:
+            return self._stream.decode(None) if packet is None else packet.decode()
+        except av.FFmpegError:
+            return None
 
     def _decoded(self, frame: VideoFrame) -> Decoded:
         pts, duration = self._seconds(frame.pts), self._seconds(frame.duration or None)

@@ -172,9 +172,7 @@ def open_video(
     _check_values(fps, start_s, stop_s, short_side)
     source = inspect(Path(path))
     span = Span(-math.inf if start_s is None else start_s, math.inf if stop_s is None else stop_s)
-    samples = (
-        EachFrame(span) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), span)
-    )
+    samples = EachFrame(span) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), span)
     return VideoReader(source, decoder=name, samples=samples, short_side=short_side, strict=strict)
 
 
@@ -195,9 +193,7 @@ def read_frames(
         yield from reader
 
 
-def _check_values(
-    fps: float | None, start_s: float | None, stop_s: float | None, short_side: int | None
-) -> None:
+def _check_values(fps: float | None, start_s: float | None, stop_s: float | None, short_side: int | None) -> None:
     if fps is not None and not 0 < fps < math.inf:
         raise UsageError(f"fps is {fps}; expected a rate above 0, or None for every frame")
     if short_side is not None and short_side < 1:

@@ -84,9 +84,7 @@ class FrameBatch:
     def __post_init__(self) -> None:
         n = len(self.pixels)
         if self.pixels.ndim != 4 or self.pixels.shape[3] != 3 or self.pixels.dtype != np.uint8:
-            raise ValueError(
-                f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 (N, H, W, 3)"
-            )
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 (N, H, W, 3)")
         for name, array, dtype in (("pts_s", self.pts_s, np.float64), ("damaged", self.damaged, np.bool_)):
             if array.shape != (n,) or array.dtype != dtype:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} ({n},)")

@@ -61,7 +61,7 @@ class Tally:
     def _short_by(self) -> Fraction:
         """Seconds missing at the end, where the reading came to the end and the header can be believed."""
         declared, last = self.source.declared, self.last
-        if declared is None or last is None or not self.finished or self.source.counting:
+        if declared is None or last is None or not self.finished:
             return Fraction(0)
         missing = Fraction(self.source.info.start_s) + declared - last.stop
         ended_early = float(last.stop) < self.span.stop_s
