@@ -1,0 +1,131 @@
+"""From a video's frames to its clips, in one forward pass and in memory that does not grow with its length.
+
+T frames, H W pixels. Seconds are counted from the video's first displayed frame.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.clips import ClipGrid
+from extract.errors import UsageError
+from extract.recipe import Recipe
+from extract.video import VideoReader, open_video
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """One clip of a video.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB.
+        start_s: when its first frame is first displayed.
+        stop_s: when its last real frame's display ends.
+        real_frames: how many of the T frames are not padding.
+        damaged: whether a frame that a broken packet may have spoilt is among them.
+    """
+
+    frames: NDArray[np.uint8]
+    start_s: float
+    stop_s: float
+    real_frames: int
+    damaged: bool
+
+
+def open_for(path: str, recipe: Recipe, decoder: str) -> VideoReader:
+    """The reader of ``path`` at the rate and size of ``recipe``; errors as in `extract.video.open_video`."""
+    fps = None if recipe.fps == "native" else recipe.fps
+    return open_video(path, fps=fps, short_side=recipe.short_side_px, decoder=decoder)
+
+
+def clips_of(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
+    """All clips of the video that ``reader`` reads. After a hole in time the grid begins anew: no clip spans one.
+
+    Raises:
+        UsageError: the resized frame is smaller than the crop.
+        VideoError: as the reader raises it.
+    """
+    crop = _centre_crop(*reader.size, recipe.crop_px)
+    grid = ClipGrid(recipe.clip_frames, recipe.frame_stride, recipe.hop)
+    stretch = _Stretch(grid)
+    start_s, longest_s = reader.info.start_s, _longest_step_s(reader, recipe)
+    for batch in reader:
+        for pixels, pts_s, damaged in zip(batch.pixels, batch.pts_s, batch.damaged, strict=True):
+            now_s = float(pts_s) - start_s
+            if stretch.samples and now_s - stretch.last_s > longest_s:
+                yield from stretch.close(reader.report.holes_s[-1][0] - start_s)
+                stretch = _Stretch(grid)
+            yield from stretch.push(_Sample(pixels[crop], now_s, bool(damaged)))
+    end_s = reader.report.display_end_s
+    if stretch.samples and end_s is not None:
+        yield from stretch.close(end_s - start_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    pixels: NDArray[np.uint8]
+    time_s: float
+    damaged: bool
+
+
+class _Stretch:
+    """Consecutive samples without a hole, and the clips that they make. Holds the samples of open clips alone."""
+
+    def __init__(self, grid: ClipGrid) -> None:
+        self._grid = grid
+        self._window: deque[_Sample] = deque()
+        self._window_first = 0  # sample number of the window's first
+        self._next_clip = 0
+        self.samples = 0
+        self.last_s = 0.0
+
+    def push(self, sample: _Sample) -> Iterator[Clip]:
+        """Take the next sample; gives the clip whose display ends when this sample's begins, if there is one."""
+        if self.samples == self._grid.first_sample(self._next_clip) + self._grid.span:
+            yield self._clip(sample.time_s)
+        self._window.append(sample)
+        self.samples += 1
+        self.last_s = sample.time_s
+        self._forget()
+
+    def close(self, stop_s: float) -> Iterator[Clip]:
+        """The clips that are left when the stretch's display ends at ``stop_s``."""
+        while self._next_clip < self._grid.count(self.samples):
+            yield self._clip(stop_s)
+
+    def _clip(self, stop_s: float) -> Clip:
+        numbers, real = self._grid.samples(self._next_clip, self.samples)
+        chosen = [self._window[number - self._window_first] for number in numbers]
+        self._next_clip += 1
+        return Clip(
+            frames=np.stack([sample.pixels for sample in chosen]),
+            start_s=chosen[0].time_s,
+            stop_s=stop_s,
+            real_frames=real,
+            damaged=any(sample.damaged for sample in chosen),
+        )
+
+    def _forget(self) -> None:
+        first_needed = self._grid.first_sample(self._next_clip)
+        while self._window and self._window_first < min(first_needed, self.samples):
+            self._window.popleft()
+            self._window_first += 1
+
+
+def _centre_crop(width: int, height: int, side: int) -> tuple[slice, slice]:
+    if side > min(width, height):
+        raise UsageError(
+            f"--crop {side} is larger than the resized frame, {width} x {height}; expected at most the short side"
+        )
+    top, left = (height - side) // 2, (width - side) // 2
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _longest_step_s(reader: VideoReader, recipe: Recipe) -> float:
+    """Seconds between two samples above which a hole lies between them (see ``ReadReport.holes_s``)."""
+    if recipe.fps == "native":
+        return max(10.0, 5 / reader.info.average_fps)
+    return 1.5 / recipe.fps

@@ -1,0 +1,108 @@
+"""Finding videos: which files a job reads, their ids, and the fingerprint of their content."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extract.errors import InputError, VideoError
+
+# By file name, which files in a folder are taken for videos. A file named on the command line is always tried.
+SUFFIXES = frozenset(
+    ".264 .3gp .asf .avi .divx .dv .flv .gif .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg "
+    ".mpg .mts .mxf .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+_SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One video file of a job. ``video_id``: its path below the job's root, with "/"."""
+
+    video_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The videos below the given paths, by id, and how many other files lie beside them."""
+
+    sources: tuple[Source, ...]
+    others: int
+
+
+def find_videos(paths: Sequence[str | Path]) -> Found:
+    """All videos in ``paths`` (files, or folders searched at any depth), sorted by id.
+
+    The root below which ids are formed is the one given folder, or the folder that all given paths have in common,
+    so that two files of one name never get one id.
+
+    Raises:
+        InputError: a path that does not exist, no path at all, or nothing that looks like a video.
+    """
+    if not paths:
+        raise InputError("no path given; expected video files or folders")
+    given = [Path(path) for path in paths]
+    for path in given:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; expected a video file or a folder of videos")
+    root = _root(given)
+    files: set[Path] = set()
+    others = 0
+    for path in given:
+        found, passed_over = _files(path)
+        files.update(found)
+        others += passed_over
+    if not files:
+        listed = ", ".join(str(path) for path in given)
+        raise InputError(
+            f"no video in {listed} ({others} other files); "
+            "files of a folder are recognised by names such as .mp4, .mkv, .webm; name a file itself to try it anyway"
+        )
+    sources = (Source(_absolute(file).relative_to(root).as_posix(), str(file)) for file in files)
+    return Found(tuple(sorted(sources, key=lambda source: source.video_id)), others)
+
+
+def fingerprint(path: str | Path) -> str:
+    """Digest of a file's length and of its first, middle and last MiB (whole, up to 3 MiB): "blake2b:…".
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(size.to_bytes(8, "little"))
+            for start in (0, size // 2 - _SAMPLE_BYTES // 2, size - _SAMPLE_BYTES):
+                file.seek(max(0, start))
+                digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        reason = "permission" if isinstance(error, PermissionError) else "io_error"
+        raise VideoError(path, reason, f"cannot be read: {error.strerror}") from error
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links out of the root
+
+
+def _root(given: Sequence[Path]) -> Path:
+    tops = [_absolute(path) if path.is_dir() else _absolute(path).parent for path in given]
+    return Path(os.path.commonpath(tops))
+
+
+def _files(path: Path) -> tuple[list[Path], int]:
+    """Videos in ``path``, and the number of other files. Hidden files and folders are left out of both."""
+    if path.is_file():
+        return [path], 0
+    videos, others = [], 0
+    for folder, subfolders, names in os.walk(path):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES:
+                videos.append(Path(folder) / name)
+            elif not name.startswith("."):
+                others += 1
+    return videos, others

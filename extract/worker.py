@@ -1,0 +1,216 @@
+"""A worker's part of a job: one unit of work in, one segment in the store and one result out."""
+
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extract.backbones import load_backbone
+from extract.clipping import Clip, clips_of, open_for
+from extract.engine import Engine
+from extract.errors import MachineError, VideoError
+from extract.prefetch import Prefetch
+from extract.recipe import Recipe
+from extract.store import FeatureStore, Receipt, VideoFeatures
+from extract.video import ReadReport, VideoInfo
+
+_CLIPS_AHEAD = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One video of a job. ``duration_s`` is the container's figure, None where it has none."""
+
+    video_id: str
+    path: str
+    fingerprint: str
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Some videos that one worker reads one after the other and writes as one segment."""
+
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every worker of a job needs to know; settled once, when the job is planned."""
+
+    store: str
+    recipe: Recipe
+    weights: str
+    device: str
+    decoder: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A video that gave no features, and why: ``reason`` is a stable code, ``detail`` a sentence."""
+
+    video_id: str
+    fingerprint: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """What became of a unit. ``video_s``: seconds of video read; the other ``*_s``: seconds each stage was busy."""
+
+    receipt: Receipt | None
+    failed: tuple[Failed, ...]
+    clips: int
+    video_s: float
+    decode_s: float
+    model_s: float
+    store_s: float
+
+
+@dataclass
+class _Reading:
+    """One video while its clips pass through the engine; frames are not kept."""
+
+    task: Task
+    info: VideoInfo | None = None
+    report: ReadReport | None = None
+    failed: Failed | None = None
+    started: float = field(default_factory=time.time)
+    marks: list[tuple[float, float, int, bool]] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda _clips: None) -> UnitResult:
+    """Read the unit's videos, run the backbone, and write one segment, which nobody sees before it is committed.
+
+    Decoding goes on in a thread of its own while the backbone computes. A video that fails is named in the
+    result and does not touch the others. ``on_clips`` is called with the number of clips of each batch.
+
+    Raises:
+        MachineError: the store cannot be written.
+    """
+    if setup.device == "cpu" and torch.get_num_threads() != setup.threads:
+        torch.set_num_threads(setup.threads)
+    engine = _engine(setup.recipe, setup.weights, setup.device)
+    readings = [_Reading(task) for task in unit.tasks]
+    began = time.perf_counter()
+    with Prefetch(_read_all(setup, readings), _CLIPS_AHEAD) as decoding:
+        for batch in engine.run(decoding):
+            for reading, row in batch:
+                reading.rows.append(row)
+            on_clips(len(batch))
+    computed = time.perf_counter()
+    videos = [_video_features(setup, reading) for reading in readings if reading.failed is None]
+    receipt = FeatureStore.open(setup.store).write_segment(videos) if videos else None
+    return UnitResult(
+        receipt=receipt,
+        failed=tuple(reading.failed for reading in readings if reading.failed is not None),
+        clips=sum(len(video.features) for video in videos),
+        video_s=sum(video.duration_s for video in videos),
+        decode_s=decoding.producing_s,
+        model_s=computed - began - decoding.waiting_s,
+        store_s=time.perf_counter() - computed,
+    )
+
+
+@lru_cache(maxsize=1)
+def _engine(recipe: Recipe, weights: str, device: str) -> Engine:
+    """One engine for each process: loaded with its first unit, never sent over the network."""
+    backbone = load_backbone(recipe.backbone, weights)
+    if backbone.weights_sha256 != recipe.weights_sha256:
+        raise MachineError(
+            f"this worker's weights of {recipe.backbone} ({weights}) have digest {backbone.weights_sha256[:12]}, "
+            f"the job's {recipe.weights_sha256[:12]}; give every worker the same weights file"
+        )
+    return Engine(backbone, device, recipe.precision, recipe.mean, recipe.std)
+
+
+def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
+    for reading in readings:
+        try:
+            for clip in _read(setup, reading):
+                reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
+                yield reading, clip.frames
+        except VideoError as error:
+            reading.failed = _failed(reading.task, error.reason, error.detail)
+
+
+def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
+    reading.started = time.time()
+    with open_for(reading.task.path, setup.recipe, setup.decoder) as reader:
+        reading.info = reader.info
+        yield from clips_of(reader, setup.recipe)
+        reading.report = reader.report
+    if not reading.marks:
+        raise VideoError(reading.task.path, "no_frames", "no frame could be decoded")
+
+
+def _failed(task: Task, reason: str, detail: str) -> Failed:
+    return Failed(task.video_id, task.fingerprint, reason, detail)
+
+
+def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
+    report, info = reading.report, reading.info
+    assert report is not None and info is not None, "a video that did not fail has been read to its end"  # noqa: S101, PT018
+    start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True)
+    return VideoFeatures(
+        video_id=reading.task.video_id,
+        features=np.stack(reading.rows),
+        start_s=np.array(start_s, np.float64),
+        stop_s=np.array(stop_s, np.float64),
+        real_frames=np.array(real_frames, np.int32),
+        damaged=np.array(damaged, np.bool_),
+        duration_s=max(stop_s),
+        fingerprint=reading.task.fingerprint,
+        status="partial" if report.partial else "ok",
+        provenance=_provenance(setup, reading, info, report),
+    )
+
+
+def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadReport) -> dict[str, object]:
+    """All that may differ between two extractions of equal recipes, and what was odd about the file."""
+    return {
+        "uri": reading.task.path,
+        "size_bytes": info.size_bytes,
+        "container": info.container,
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "average_fps": info.average_fps,
+        "variable_rate": info.variable_rate,
+        "clock_start_s": info.start_s,
+        "declared_frames": info.declared_frames,
+        "declared_duration_s": info.duration_s,
+        "decoded_frames": report.decoded_frames,
+        "bad_packets": report.bad_packets,
+        "damaged_spans_s": [list(span) for span in report.damaged_spans_s],
+        "repaired_times": report.repaired_times,
+        "clock_restarts": report.clock_restarts,
+        "holes_s": [list(hole) for hole in report.holes_s],
+        "short_by_s": report.short_by_s,
+        "warnings": list(report.warnings),
+        "decoder": report.decoder,
+        "decoder_library": report.library,
+        "engine": f"torch {version('torch')} eager",
+        "device": _device_name(setup.device),
+        "host": socket.gethostname(),
+        "untrimmed": version("untrimmed"),
+        "started_unix_s": reading.started,
+        "finished_unix_s": time.time(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return f"cuda: {torch.cuda.get_device_name()}"
+    return f"cpu: {torch.cpu.get_capabilities().get('cpu_name') or platform.machine()}"

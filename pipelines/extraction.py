@@ -1,0 +1,307 @@
+"""The main job: from video files to a feature store. Run it again to go on where it stopped."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extract.backbones import BACKBONES, EMBEDDED, load_backbone
+from extract.clips import ClipGrid
+from extract.engine import settle_device, settle_precision
+from extract.errors import MachineError, UsageError, VideoError
+from extract.job import run_here, run_on_cluster
+from extract.recipe import Recipe
+from extract.sources import Found, Source, find_videos, fingerprint
+from extract.store import FeatureStore
+from extract.video import probe, resize_kernel
+from extract.worker import Failed, Setup, Task, Unit, UnitResult
+
+UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
+UNITS_PER_WORKER = 4  # at least, where there is video enough
+SHORTEST_UNIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user may choose; None is the backbone's own value. Hop, stride and clip length in samples."""
+
+    backbone: str = EMBEDDED
+    weights: str = "embedded"
+    clip_frames: int | None = None
+    frame_stride: int | None = None
+    hop: int | None = None
+    fps: float | str | None = None
+    short_side: int | None = None
+    crop: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    decoder: str = "auto"
+    workers: int = 0
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job will do. ``failed`` are videos that cannot even be opened; ``known`` are failures of earlier runs."""
+
+    setup: Setup
+    units: tuple[Unit, ...]
+    done: int
+    known: tuple[Failed, ...]
+    failed: tuple[Failed, ...]
+    others: int
+
+    @property
+    def videos(self) -> int:
+        """Videos still to read."""
+        return sum(len(unit.tasks) for unit in self.units)
+
+    @property
+    def video_s(self) -> float:
+        """Seconds of video still to read, as far as the containers say."""
+        return sum(task.duration_s or 0.0 for unit in self.units for task in unit.tasks)
+
+    @property
+    def clips(self) -> int:
+        """Estimated clips still to make."""
+        return sum(_estimated_clips(task, self.setup.recipe) for unit in self.units for task in unit.tasks)
+
+
+@dataclass
+class Summary:
+    """What an extraction did; ``bound_by`` is the stage that was busiest: decode, model or store."""
+
+    store: str
+    recipe: str
+    videos: int = 0
+    clips: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    already_done: int = 0
+    seconds: float = 0.0
+    clips_per_s: float = 0.0
+    times_real_time: float = 0.0
+    bound_by: str = "decode"
+    busy_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """State of a running job, handed to ``on_progress`` after every batch or unit."""
+
+    videos: int
+    video_s: float
+    clips: int
+    videos_done: int = 0
+    clips_done: int = 0
+    video_s_done: float = 0.0
+    failed: int = 0
+
+
+def extract(
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: Options | None = None,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_plan: Callable[[Plan], None] = lambda _plan: None,
+) -> tuple[FeatureStore, Summary]:
+    """Extract the clip features of every video in ``paths`` into the store ``out``, and publish it.
+
+    What the store's log already has is skipped; videos that fail are recorded with their reason, and the rest is
+    done.
+
+    Raises:
+        UsageError: an option's value that cannot work.
+        InputError: a path that does not exist, or nothing that looks like a video.
+        StoreError, RecipeMismatchError: ``out`` is no store, or holds features of another recipe.
+        MachineError: the disk is full, or ``out`` cannot be written.
+    """
+    chosen = options or Options()
+    listed = [paths] if isinstance(paths, str | Path) else list(paths)
+    found = find_videos(listed)
+    setup = settle(chosen, Path(out))
+    store = FeatureStore.open_or_create(out, setup.recipe.as_dict())
+    plan = make_plan(found, store, setup, chosen)
+    _check_space(store, plan)
+    on_plan(plan)
+    summary = _run(plan, store, chosen, on_progress)
+    store.publish()
+    return store, summary
+
+
+def settle(options: Options, out: Path) -> Setup:
+    """Replace every "auto" and default by its value here and now; in an existing store, by the store's own."""
+    backbone = load_backbone(options.backbone, options.weights)
+    spec, clips = BACKBONES[options.backbone], BACKBONES[options.backbone].clips
+    device = settle_device(options.device)
+    precision = options.precision
+    if precision == "auto" and (out / "_log").is_dir():
+        precision = str(FeatureStore.open(out).recipe.get("precision", "auto"))
+    short_side = _or(options.short_side, clips.short_side_px)
+    recipe = Recipe(
+        backbone=options.backbone,
+        weights_sha256=backbone.weights_sha256,
+        layer=spec.layer,
+        feature_width=spec.feature_width,
+        clip_frames=_or(options.clip_frames, clips.clip_frames),
+        frame_stride=_or(options.frame_stride, clips.frame_stride),
+        hop=_or(options.hop, clips.hop),
+        fps=_rate(options.fps, clips.fps),
+        short_side_px=short_side,
+        crop_px=_or(options.crop, clips.crop_px),
+        resize_kernel=resize_kernel(options.decoder),
+        mean=clips.mean,
+        std=clips.std,
+        precision=settle_precision(precision, device),
+    )
+    if recipe.crop_px > short_side:
+        raise UsageError(f"--crop {recipe.crop_px} is more than --short-side {short_side}; expected at most that")
+    weights = str(Path(options.weights).absolute()) if Path(options.weights).is_file() else options.weights
+    cores = os.cpu_count() or 1
+    threads = max(1, cores // options.workers) if options.workers else cores
+    return Setup(str(out.absolute()), recipe, weights, device, options.decoder, threads)
+
+
+def _or(given: int | None, default: int) -> int:
+    if given is None:
+        return default
+    if given < 1:
+        raise UsageError(f"{given} is too small; clip length, stride, hop and sizes are whole numbers of at least 1")
+    return given
+
+
+def _rate(given: float | str | None, default: float) -> float | str:
+    if given is None or given == "native":
+        return default if given is None else "native"
+    try:
+        rate = float(given)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise UsageError(f"--fps {given}; expected samples per second (above 0, at most 1000), or native")
+    return rate
+
+
+def make_plan(found: Found, store: FeatureStore, setup: Setup, options: Options) -> Plan:
+    """Probe what the store does not have yet, and cut it into units of work, longest videos first."""
+    tasks: list[Task] = []
+    known: list[Failed] = []
+    failed: list[Failed] = []
+    done = 0
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        for source, mark in zip(found.sources, pool.map(_fingerprint, found.sources), strict=True):
+            record, failure = store.catalogue.get(source.video_id), store.failures.get(source.video_id)
+            if isinstance(mark, Failed):
+                failed.append(mark)
+            elif record is not None and record.fingerprint == mark:
+                done += 1
+            elif failure is not None and failure.fingerprint == mark and not options.retry_failed:
+                known.append(Failed(source.video_id, mark, failure.reason, failure.detail))
+            else:
+                tasks.append(Task(source.video_id, source.path, mark, None))
+        probed = list(pool.map(_probed, tasks))
+    failed.extend(task for task in probed if isinstance(task, Failed))
+    readable = [task for task in probed if isinstance(task, Task)]
+    units = tuple(_units(readable, max(1, options.workers)))
+    return Plan(setup, units, done, tuple(known), tuple(failed), found.others)
+
+
+def _fingerprint(source: Source) -> str | Failed:
+    try:
+        return fingerprint(source.path)
+    except VideoError as error:
+        return Failed(source.video_id, "unreadable", error.reason, error.detail)
+
+
+def _probed(task: Task) -> Task | Failed:
+    try:
+        return Task(task.video_id, task.path, task.fingerprint, probe(task.path).duration_s)
+    except VideoError as error:
+        return Failed(task.video_id, task.fingerprint, error.reason, error.detail)
+
+
+def _units(tasks: Sequence[Task], workers: int) -> Iterator[Unit]:
+    """Group videos so that no unit of several holds more than a fair share; a long video is a unit by itself."""
+    total_s = sum(task.duration_s or 0.0 for task in tasks)
+    most_s = min(UNIT_VIDEO_S, max(SHORTEST_UNIT_S, total_s / (workers * UNITS_PER_WORKER)))
+    group: list[Task] = []
+    group_s = 0.0
+    for task in sorted(tasks, key=lambda task: (-(task.duration_s or 0.0), task.video_id)):
+        if group and group_s + (task.duration_s or 0.0) > most_s:
+            yield Unit(tuple(group))
+            group, group_s = [], 0.0
+        group.append(task)
+        group_s += task.duration_s or 0.0
+    if group:
+        yield Unit(tuple(group))
+
+
+def _estimated_clips(task: Task, recipe: Recipe) -> int:
+    rate = 30.0 if recipe.fps == "native" else recipe.fps
+    samples = round((task.duration_s or 0.0) * rate)
+    return max(1, ClipGrid(recipe.clip_frames, recipe.frame_stride, recipe.hop).count(samples))
+
+
+def _check_space(store: FeatureStore, plan: Plan) -> None:
+    """Twice the features' size: once in the segments, once in the published arrays."""
+    needed = (
+        2 * plan.clips * plan.setup.recipe.feature_width * (2 if plan.setup.recipe.stored_dtype == "float16" else 4)
+    )
+    free = shutil.disk_usage(store.path).free
+    if needed > free:
+        raise MachineError(
+            f"{store.path} needs about {needed / 1e9:.1f} GB for {plan.clips} clips, {free / 1e9:.1f} GB are free; "
+            "free some space, choose another -o, or a larger --hop"
+        )
+
+
+def _run(plan: Plan, store: FeatureStore, options: Options, on_progress: Callable[[Progress], None]) -> Summary:
+    began = time.monotonic()
+    progress = Progress(plan.videos, plan.video_s, plan.clips)
+    summary = Summary(str(store.path), store.recipe_digest, already_done=plan.done)
+    busy = {"decode": 0.0, "model": 0.0, "store": 0.0}
+    for failed in plan.failed:
+        store.record_failure(failed.video_id, failed.fingerprint, failed.reason, failed.detail)
+    failures = [*plan.known, *plan.failed]
+    video_s = 0.0
+    for result in _results(plan, options, progress, on_progress):
+        if result.receipt is not None:
+            store.commit(result.receipt)
+            summary.partial += [video.video_id for video in result.receipt.videos if video.status == "partial"]
+        for failed in result.failed:
+            store.record_failure(failed.video_id, failed.fingerprint, failed.reason, failed.detail)
+        failures += result.failed
+        summary.videos += len(result.receipt.videos) if result.receipt else 0
+        summary.clips += result.clips
+        video_s += result.video_s
+        busy = {stage: busy[stage] + getattr(result, f"{stage}_s") for stage in busy}
+        progress.videos_done, progress.failed, progress.video_s_done = summary.videos, len(failures), video_s
+        if options.workers:
+            progress.clips_done = summary.clips
+        on_progress(progress)
+    summary.failed = [{"video": f.video_id, "reason": f.reason, "detail": f.detail} for f in failures]
+    summary.seconds = time.monotonic() - began
+    summary.clips_per_s = summary.clips / summary.seconds if summary.seconds else 0.0
+    summary.times_real_time = video_s / summary.seconds if summary.seconds else 0.0
+    summary.busy_s = busy
+    summary.bound_by = max(busy, key=lambda stage: busy[stage])
+    return summary
+
+
+def _results(
+    plan: Plan, options: Options, progress: Progress, on_progress: Callable[[Progress], None]
+) -> Iterable[UnitResult]:
+    if not plan.units:
+        return []
+    if options.workers:
+        return run_on_cluster(plan.setup, plan.units, workers=options.workers)
+
+    def count(clips: int) -> None:
+        progress.clips_done += clips
+        on_progress(progress)
+
+    return run_here(plan.setup, plan.units, count)
