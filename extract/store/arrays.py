@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.buffer import Buffer
+from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
 CHUNK_ROWS = 64
@@ -113,9 +113,7 @@ VIDEO_SPECS = (
     ROW_SIZE,
     _of_video("row_start", "int64", 0, "position of the video's first clip on the clip dimension"),
     _of_video("video_duration", "float64", float("nan"), "length of the video", units="s"),
-    _of_video(
-        "video_status", "int8", 0, "decoded whole or in part", flag_values=[0, 1], flag_meanings="ok partial"
-    ),
+    _of_video("video_status", "int8", 0, "decoded whole or in part", flag_values=[0, 1], flag_meanings="ok partial"),
     _of_video(
         "video_replaces",
         "int64",

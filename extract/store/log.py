@@ -24,7 +24,7 @@ class Catalogue:
         version: number of the last entry applied.
         versions: every accepted version of every video, in log order; only ever appended to.
         replaces: for each of these, the position of the version it replaces, or -1.
-        current: position in ``versions`` of each video's latest version.
+        current: each video's latest version, by id.
         failures: videos whose last attempt failed.
         last_change: number of the entry that last added to ``versions``.
     """
@@ -32,9 +32,10 @@ class Catalogue:
     version: int = 0
     versions: list[VideoRecord] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
-    current: dict[str, int] = field(default_factory=dict)
+    current: dict[str, VideoRecord] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     last_change: int = 0
+    _positions: dict[str, int] = field(default_factory=dict)
 
     def apply(self, number: int, entry: Mapping[str, Any]) -> None:
         """Take in entry ``number``."""
@@ -53,15 +54,15 @@ class Catalogue:
         self.version = number
 
     def _holds(self, video_id: str, fingerprint: str) -> bool:
-        position = self.current.get(video_id)
-        return position is not None and self.versions[position].fingerprint == fingerprint
+        return video_id in self.current and self.current[video_id].fingerprint == fingerprint
 
     def _add(self, number: int, record: VideoRecord) -> None:
         if self._holds(record.video_id, record.fingerprint):
             return
-        self.replaces.append(self.current.get(record.video_id, -1))
-        self.current[record.video_id] = len(self.versions)
+        self.replaces.append(self._positions.get(record.video_id, -1))
+        self._positions[record.video_id] = len(self.versions)
         self.versions.append(record)
+        self.current[record.video_id] = record
         self.failures.pop(record.video_id, None)
         self.last_change = number
 
@@ -94,9 +95,7 @@ def recipe_of(objects: LocalObjects) -> dict[str, object] | None:
         )
     recipe: dict[str, object] = entry["recipe"]
     if digest(recipe) != entry["recipe_digest"]:
-        raise StoreError(
-            f"{objects.root}: the recipe in {_key(0)} does not match its digest. Restore that file"
-        )
+        raise StoreError(f"{objects.root}: the recipe in {_key(0)} does not match its digest. Restore that file")
     return recipe
 
 
@@ -139,7 +138,5 @@ def _read(objects: LocalObjects, number: int) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(data)
     except ValueError as error:
-        raise StoreError(
-            f"{objects.root}: {_key(number)} is not JSON ({error}). Restore it from a copy"
-        ) from error
+        raise StoreError(f"{objects.root}: {_key(number)} is not JSON ({error}). Restore it from a copy") from error
     return entry

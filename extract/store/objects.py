@@ -52,26 +52,24 @@ class LocalObjects:
 
     def put_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
         """Write objects, each replaced as a whole: a reader sees the old bytes or the new ones."""
-        folders = set()
+        changed: set[Path] = set()
         for key, data in objects:
             with self._explained(f"write {key}"):
                 target = self.root / key
-                _make_folder(target.parent)
+                changed |= {target.parent, *_make_folder(target.parent)}
                 with self._temporary(data) as temporary:
                     temporary.replace(target)
-                folders.add(target.parent)
         with self._explained("write"):
-            for folder in sorted(folders):
-                _sync_folder(folder)
+            _sync_folders(changed)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless the key is taken; of several writers exactly one gets True."""
         with self._explained(f"write {key}"):
             target = self.root / key
-            _make_folder(target.parent)
+            changed = {target.parent, *_make_folder(target.parent)}
             with self._temporary(data) as temporary:
                 made = _link(temporary, target)
-            _sync_folder(target.parent)
+            _sync_folders(changed)
             return made
 
     @contextmanager
@@ -125,25 +123,26 @@ def is_unused(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     return all(
-        entry.name == _SCRATCH or (entry.name == "_log" and not any(entry.iterdir()))
-        for entry in folder.iterdir()
+        entry.name == _SCRATCH or (entry.name == "_log" and not any(entry.iterdir())) for entry in folder.iterdir()
     )
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> set[Path]:
+    """Make a folder and its parents; returns those that have a new entry and must be synced."""
     if folder.is_dir():
-        return
-    _make_folder(folder.parent)
+        return set()
+    changed = _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    return {*changed, folder.parent}
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_folders(folders: set[Path]) -> None:
+    for folder in sorted(folders):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

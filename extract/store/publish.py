@@ -39,9 +39,7 @@ class _Extent:
     videos: int
 
 
-def publish(
-    objects: LocalObjects, specs: tuple[Spec, ...], recipe: Mapping[str, object], catalogue: Catalogue
-) -> None:
+def publish(objects: LocalObjects, specs: tuple[Spec, ...], recipe: Mapping[str, object], catalogue: Catalogue) -> None:
     """Bring the published arrays to the state of ``catalogue``; the caller holds the lock ``publish``."""
     before = _published_extent(objects)
     after = _Extent(sum(record.rows for record in catalogue.versions), len(catalogue.versions))
@@ -112,9 +110,7 @@ def _video_chunks(catalogue: Catalogue, done: int) -> Iterator[tuple[str, bytes]
             yield chunk_key(spec, number), encode_chunk(spec, columns[spec.name], VIDEO_CHUNK)
 
 
-def _video_columns(
-    records: list[VideoRecord], starts: list[int], replaces: list[int]
-) -> dict[str, NDArray[Any]]:
+def _video_columns(records: list[VideoRecord], starts: list[int], replaces: list[int]) -> dict[str, NDArray[Any]]:
     """The published arrays along ``video``, by name."""
     return {
         "video_id": _text(record.video_id for record in records),

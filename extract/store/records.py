@@ -56,8 +56,7 @@ class VideoFeatures:
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or 0 in self.features.shape:
             raise UsageError(
-                f"{self.video_id}: features have shape {self.features.shape}; "
-                "expected (clips, D), both at least 1"
+                f"{self.video_id}: features have shape {self.features.shape}; expected (clips, D), both at least 1"
             )
         clips = len(self.features)
         self._check("features", (clips, self.features.shape[1]), "float32")
@@ -74,8 +73,7 @@ class VideoFeatures:
         array = getattr(self, name)
         if array.shape != shape or array.dtype != np.dtype(dtype):
             raise UsageError(
-                f"{self.video_id}: {name} is {array.dtype} of shape {array.shape}; "
-                f"expected {dtype} of shape {shape}"
+                f"{self.video_id}: {name} is {array.dtype} of shape {array.shape}; expected {dtype} of shape {shape}"
             )
 
 

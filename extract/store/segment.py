@@ -30,8 +30,7 @@ def write(
     stored = [_stored_columns(video, specs) for video in videos]
     starts = accumulate((len(video.features) for video in videos), initial=0)
     records = tuple(
-        _record(video, columns, segment, first)
-        for video, columns, first in zip(videos, stored, starts, strict=False)
+        _record(video, columns, segment, first) for video, columns, first in zip(videos, stored, starts, strict=False)
     )
     receipt = Receipt(segment=segment, recipe_digest=recipe_digest, videos=records)
     to_json(receipt.as_dict())
@@ -112,8 +111,7 @@ def _does_not_fit(video: VideoFeatures, stored: NDArray[Any]) -> StoreError:
         else "the backbone itself computed it; extract with precision fp32 and check the weights"
     )
     return StoreError(
-        f"{video.video_id}: clip {clip}, channel {channel}: "
-        f"{value} cannot be stored as {stored.dtype}: {remedy}"
+        f"{video.video_id}: clip {clip}, channel {channel}: {value} cannot be stored as {stored.dtype}: {remedy}"
     )
 
 
@@ -134,9 +132,7 @@ def _record(video: VideoFeatures, columns: Columns, segment: str, first_row: int
 def _segment_columns(
     specs: tuple[Spec, ...], stored: Sequence[Columns], records: Sequence[VideoRecord]
 ) -> list[tuple[Spec, NDArray[Any]]]:
-    clips = [
-        (spec, np.concatenate(parts)) for spec, parts in zip(specs, zip(*stored, strict=True), strict=True)
-    ]
+    clips = [(spec, np.concatenate(parts)) for spec, parts in zip(specs, zip(*stored, strict=True), strict=True)]
     ids = np.array([record.video_id for record in records], dtype=object)
     sizes = np.array([record.rows for record in records], dtype=np.int64)
     return [*clips, (VIDEO_ID, ids), (ROW_SIZE, sizes)]

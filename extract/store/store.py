@@ -4,6 +4,7 @@ import difflib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -23,6 +24,8 @@ from extract.store.records import (
     VideoFeatures,
     VideoRecord,
 )
+
+_COMPARED_NAMES = 10_000
 
 
 class FeatureStore:
@@ -79,9 +82,7 @@ class FeatureStore:
             raise StoreError(f"{objects.root} is not a feature store: {_found(objects.root)}")
         store = cls(objects, recipe, last=version)
         if version is not None and store.version != version:
-            raise StoreError(
-                f"{objects.root} has no version {version}; expected a number from 0 to {store.version}"
-            )
+            raise StoreError(f"{objects.root} has no version {version}; expected a number from 0 to {store.version}")
         return store
 
     @classmethod
@@ -130,20 +131,18 @@ class FeatureStore:
 
     @property
     def catalogue(self) -> Mapping[str, VideoRecord]:
-        """The latest version of each video, by id."""
-        known = self._known()
-        return MappingProxyType({name: known.versions[at] for name, at in known.current.items()})
+        """The latest version of each video, by id; follows ``refresh``."""
+        return MappingProxyType(self._known().current)
 
     @property
     def failures(self) -> Mapping[str, Failure]:
-        """Videos whose last attempt failed, by id."""
+        """Videos whose last attempt failed, by id; follows ``refresh``."""
         return MappingProxyType(self._known().failures)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the clips of all videos, as stored."""
-        known = self._known()
-        clips = sum(known.versions[at].rows for at in known.current.values())
+        clips = sum(record.rows for record in self._known().current.values())
         return clips * sum(spec.row_bytes for spec in self._specs)
 
     def refresh(self) -> None:
@@ -169,10 +168,10 @@ class FeatureStore:
             UnknownVideoError: no such video (also a KeyError).
             StoreError: the stored bytes are damaged.
         """
-        known = self._known()
-        if video_id not in known.current:
+        record = self._known().current.get(video_id)
+        if record is None:
             raise UnknownVideoError(f"{self.path} has no video {video_id!r}{self._hint(video_id)}")
-        return segment.read(self._objects, self._specs, known.versions[known.current[video_id]])
+        return segment.read(self._objects, self._specs, record)
 
     def write_segment(self, videos: Sequence[VideoFeatures]) -> Receipt:
         """Write the features of one or more videos, without touching the log; a commit makes them count.
@@ -230,9 +229,7 @@ class FeatureStore:
 
     def _check_writable(self) -> None:
         if self._last is not None:
-            raise UsageError(
-                f"{self.path} is open at version {self._last}, for reading; open it without a version"
-            )
+            raise UsageError(f"{self.path} is open at version {self._last}, for reading; open it without a version")
 
     def _check_receipt(self, receipt: Receipt) -> None:
         if receipt.recipe_digest != self.recipe_digest:
@@ -241,16 +238,14 @@ class FeatureStore:
                 f"{self.recipe_digest[:12]}. Commit it to the store that wrote it"
             )
         if self._objects.get(f"{receipt.segment}/zarr.json") is None:
-            raise StoreError(
-                f"{self.path} has no {receipt.segment}; commit a receipt to the store that wrote it"
-            )
+            raise StoreError(f"{self.path} has no {receipt.segment}; commit a receipt to the store that wrote it")
 
     def _hint(self, video_id: str) -> str:
         known = self._known()
         if video_id in known.failures:
             failure = known.failures[video_id]
             return f": it failed ({failure.reason}: {failure.detail})"
-        near = difflib.get_close_matches(video_id, known.current, n=3)
+        near = difflib.get_close_matches(video_id, islice(known.current, _COMPARED_NAMES))
         return f"; near: {', '.join(map(repr, near))}" if near else f"; it holds {len(self)} others"
 
 

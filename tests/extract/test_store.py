@@ -71,9 +71,7 @@ def published(store: FeatureStore) -> dict[str, bytes]:
 
 
 def test_videos_come_back_as_they_went_in(store: FeatureStore) -> None:
-    videos = [
-        make_video(f"day/{name}.mp4", clips, seed=clips) for name, clips in (("b", 5), ("a", 1), ("c", 70))
-    ]
+    videos = [make_video(f"day/{name}.mp4", clips, seed=clips) for name, clips in (("b", 5), ("a", 1), ("c", 70))]
     add(store, *videos[:2])
     add(store, videos[2])
     for reader in (store, FeatureStore.open(store.path), pickle.loads(pickle.dumps(store))):
@@ -253,9 +251,7 @@ def test_another_recipe_is_refused_with_the_difference(store: FeatureStore) -> N
     assert "mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "recipe", [{}, {**RECIPE, "feature_width": 0}, {**RECIPE, "stored_dtype": "bfloat16"}]
-)
+@pytest.mark.parametrize("recipe", [{}, {**RECIPE, "feature_width": 0}, {**RECIPE, "stored_dtype": "bfloat16"}])
 def test_a_recipe_must_say_what_a_row_is(tmp_path: Path, recipe: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="feature_width"):
         FeatureStore.create(tmp_path / "store", recipe)
@@ -318,12 +314,10 @@ def test_damaged_bytes_are_noticed(store: FeatureStore, name: str, harm: str) ->
     path = store.path / receipt.segment / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    harms = {
-        "flip": lambda: path.write_bytes(data),
-        "cut": lambda: path.write_bytes(data[:-1]),
-        "lose": path.unlink,
-    }
-    harms[harm]()
+    if harm == "lose":
+        path.unlink()
+    else:
+        path.write_bytes(data if harm == "flip" else data[:-1])
     with pytest.raises(StoreError, match=r"b: the stored features are damaged .* Restore .*_segments"):
         store["b"]
     if harm != "lose":
@@ -418,8 +412,8 @@ def assert_published(store: FeatureStore, versions: list[VideoFeatures]) -> None
             clips.clip_real_frames,
             clips.clip_damaged,
         )
-        values = [column.values for column in columns]
-        assert_holds(FeatureSequence(*values, duration_s=float(data.video_duration[at])), video)
+        values = (*(column.values for column in columns), float(data.video_duration[at]))
+        assert_holds(FeatureSequence(*values), video)
         assert data.video_status[at] == ("ok", "partial").index(video.status)
         assert data.video_fingerprint[at] == video.fingerprint
         assert json.loads(str(data.video_provenance[at].values)) == video.provenance
