@@ -107,7 +107,7 @@ class _Loop:
         """Seek to a key frame at or before ``target`` seconds; False where the container cannot."""
         try:
             self._container.seek(int(target / self.source.time_base), stream=self._stream)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):
             return False
         return True
 

@@ -98,6 +98,7 @@ class VideoReader:
                     return
                 self._note(shown)
                 yield from self._shown(shown)
+        self._tally.file_ended = True
 
     def _events(self) -> Generator[Event, None, None]:
         if self._decoder == "decord":
@@ -198,6 +199,8 @@ def _check_values(fps: float | None, start_s: float | None, stop_s: float | None
         raise UsageError(f"fps is {fps}; expected a rate above 0, or None for every frame")
     if short_side is not None and short_side < 1:
         raise UsageError(f"short_side is {short_side}; expected at least 1 pixel")
+    if any(bound is not None and math.isnan(bound) for bound in (start_s, stop_s)):
+        raise UsageError(f"the span [{start_s}, {stop_s}) s has no bounds; expected numbers")
     if start_s is not None and stop_s is not None and not start_s < stop_s:
         raise UsageError(f"the span [{start_s}, {stop_s}) s is empty; expected start_s below stop_s")
 

@@ -27,6 +27,7 @@ class Tally:
     holes: list[tuple[Fraction, Fraction]] = field(default_factory=list)
     last: Shown | None = None
     finished: bool = False
+    file_ended: bool = False
 
     def packet(self, bad: BadPacket) -> bool:
         """Count a bad packet; whether it lies in the span."""
@@ -59,13 +60,12 @@ class Tally:
         self.damaged_spans.append((start, shown.stop))
 
     def _short_by(self) -> Fraction:
-        """Seconds missing at the end, where the reading came to the end and the header can be believed."""
+        """Declared seconds that nothing showed, where the file was read to its end."""
         declared, last = self.source.declared, self.last
-        if declared is None or last is None or not self.finished:
+        if declared is None or last is None or not self.file_ended:
             return Fraction(0)
         missing = Fraction(self.source.info.start_s) + declared - last.stop
-        ended_early = float(last.stop) < self.span.stop_s
-        return missing if ended_early and missing > _SHORT_SHARE * declared else Fraction(0)
+        return missing if missing > _SHORT_SHARE * declared else Fraction(0)
 
     def report(self, decoder: str, library: str, warnings: tuple[str, ...]) -> ReadReport:
         """The counts as they stand."""

@@ -260,6 +260,12 @@ def test_hole_gives_no_samples(tmp_path: Path) -> None:
     assert report.holes_s == (pytest.approx((1.2, 4000.0)),)
     assert [i for _, i, _ in read(path, fps=25.0, start_s=1000.0)[0]] == list(range(30, 60))
     assert read(path, fps=25.0, start_s=1000.0, stop_s=2000.0)[0] == []
+    assert not read(path, stop_s=1000.0)[1].partial
+
+
+@pytest.mark.parametrize("start_s", [2.4, 1e6, 1e300])
+def test_nothing_comes_after_the_end(plain: Path, start_s: float) -> None:
+    assert read(plain, start_s=start_s)[0] == read(plain, start_s=start_s, fps=25.0)[0] == []
 
 
 def test_clock_restart_is_joined(tmp_path: Path) -> None:
@@ -421,6 +427,7 @@ def test_huge_pictures_are_refused(plain: Path, monkeypatch: pytest.MonkeyPatch)
         ({"fps": 0.0}, "fps is 0.0"),
         ({"fps": math.nan}, "fps is nan"),
         ({"short_side": 0}, "short_side is 0"),
+        ({"start_s": math.nan}, "has no bounds"),
         ({"start_s": 2.0, "stop_s": 2.0}, "is empty"),
         ({"decoder": "torchcodec"}, "does not read with torchcodec; choose 'auto', 'pyav' or 'decord'"),
         ({"decoder": "ffmpeg"}, "no such decoder; choose 'auto', 'pyav' or 'decord'"),
