@@ -1,0 +1,115 @@
+"""What every head must do, and what the order task needs of the recurrent one."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from seqmodels import HEADS, HeadSpec, build_head, fit_inputs
+
+WIDTH, CLASSES = 20, 3
+
+
+def built(name: str, per_step: bool) -> nn.Module:
+    torch.manual_seed(0)
+    spec = HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=per_step, hidden=8, components=6)
+    head = build_head(name, spec)
+    fit_inputs(head, 3 * torch.randn(200, WIDTH) + 1)
+    return head.eval()
+
+
+def batch(*lengths: int, padding: float = 0.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.full((len(lengths), max(lengths), WIDTH), padding)
+    mask = torch.zeros(features.shape[:2], dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        features[row, :length] = torch.randn(length, WIDTH, generator=generator)
+        mask[row, :length] = True
+    return features, mask
+
+
+@pytest.mark.parametrize("per_step", [False, True], ids=["classify", "label"])
+@pytest.mark.parametrize("name", HEADS)
+class TestEveryHead:
+    def test_shapes(self, name: str, per_step: bool) -> None:
+        logits = built(name, per_step)(*batch(7, 4))
+        assert logits.shape == ((2, 7, CLASSES) if per_step else (2, CLASSES))
+
+    @pytest.mark.parametrize("padding", [0.0, 1e6, float("nan")])
+    def test_padding_changes_nothing(self, name: str, per_step: bool, padding: float) -> None:
+        head = built(name, per_step)
+        features, mask = batch(4, 9, padding=padding)
+        together = head(features, mask)[0]
+        alone = head(features[:1, :4], mask[:1, :4])[0]
+        torch.testing.assert_close(together[:4] if per_step else together, alone)
+
+    def test_length_one(self, name: str, per_step: bool) -> None:
+        assert torch.isfinite(built(name, per_step)(*batch(1))).all()
+
+    def test_gradients_reach_every_parameter(self, name: str, per_step: bool) -> None:
+        head = built(name, per_step)
+        logits = head(*batch(6, 3))
+        (logits * torch.arange(1, CLASSES + 1)).sum().backward()
+        for parameter_name, parameter in head.named_parameters():
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.abs().sum() > 0, parameter_name
+
+    def test_saved_and_loaded_equal(self, name: str, per_step: bool, tmp_path: Path) -> None:
+        head = built(name, per_step)
+        safetensors.torch.save_file(head.state_dict(), tmp_path / "head.safetensors")
+        spec = HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=per_step, hidden=8, components=6)
+        other = build_head(name, spec).eval()
+        other.load_state_dict(safetensors.torch.load_file(tmp_path / "head.safetensors"))
+        inputs = batch(5, 2)
+        assert torch.equal(head(*inputs), other(*inputs))
+
+    def test_scale_of_the_features_does_not_matter(self, name: str, per_step: bool) -> None:
+        features, mask = batch(6, 6)
+        head = built(name, per_step)
+        fit_inputs(head, features.flatten(0, 1))
+        before = head(features, mask)
+        fit_inputs(head, (features * 100 - 5).flatten(0, 1))
+        torch.testing.assert_close(head(features * 100 - 5, mask), before, rtol=1e-3, atol=1e-3)
+
+    def test_refuses_what_does_not_fit(self, name: str, per_step: bool) -> None:
+        head = built(name, per_step)
+        features, mask = batch(4, 3)
+        with pytest.raises(ValueError, match=r"expected \(batch, time, 20\)"):
+            head(features[..., :5], mask)
+        with pytest.raises(ValueError, match=r"mask is torch.int64 \(2, 4\); expected torch.bool"):
+            head(features, mask.long())
+        with pytest.raises(ValueError, match="without a single real step"):
+            head(features, torch.zeros_like(mask))
+        with pytest.raises(ValueError, match="real steps come first"):
+            head(features, mask.flip(1))
+
+
+def test_unknown_head_names_the_known_ones() -> None:
+    spec = HeadSpec(width=4, n_classes=2, per_step=False)
+    with pytest.raises(KeyError, match="no head named 'lstn'; there are mean, max, lstm"):
+        build_head("lstn", spec)
+
+
+def test_pooling_ignores_order_and_lstm_does_not() -> None:
+    features, mask = batch(8)
+    reverse = features.flip(1)
+    for name in ("mean", "max"):
+        head = built(name, per_step=False)
+        torch.testing.assert_close(head(features, mask), head(reverse, mask))
+    lstm = built("lstm", per_step=False)
+    assert not torch.allclose(lstm(features, mask), lstm(reverse, mask), atol=1e-4)
+
+
+def test_constant_features_and_few_steps_stay_finite() -> None:
+    for name in HEADS:
+        head = built(name, per_step=False)
+        fit_inputs(head, torch.ones(3, WIDTH))
+        assert torch.isfinite(head(torch.ones(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool))).all()
+
+
+def test_wider_than_the_features_is_no_error() -> None:
+    spec = HeadSpec(width=4, n_classes=2, per_step=False, components=16)
+    head = build_head("lstm", spec)
+    assert head(torch.randn(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)).shape == (1, 2)
