@@ -8,7 +8,7 @@ B clips, T frames, H W pixels, D features.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def settle_device(device: str) -> str:
-    """ "cpu" or "cuda" for what was asked; "auto" takes the GPU when there is one.
+    """Turn what was asked into "cpu" or "cuda"; "auto" takes the GPU when there is one.
 
     Raises:
         UsageError: no such choice.
@@ -44,10 +44,9 @@ def settle_precision(precision: str, device: str) -> Precision:
         return "bf16" if device == "cuda" or has_amx() else "fp32"
     if precision == "fp16" and device == "cpu":
         raise UsageError("--precision fp16 is for GPUs; on a CPU use bf16 or fp32")
-    for known in ("fp32", "bf16", "fp16"):
-        if precision == known:
-            return known  # type: ignore[return-value]
-    raise UsageError(f"--precision {precision!r}; expected auto, fp32, bf16 or fp16")
+    if precision not in _DTYPES:
+        raise UsageError(f"--precision {precision!r}; expected auto, fp32, bf16 or fp16")
+    return cast(Precision, precision)
 
 
 def has_amx() -> bool:
@@ -67,7 +66,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         layout: dict[str, torch.memory_format] = {"memory_format": torch.channels_last_3d}
-        self.backbone.network.to(self.device).to(**layout)  # type: ignore[call-overload]
+        self.backbone.network.to(self.device).to(**layout)
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, T, H, W, 3) uint8 RGB, B at most BATCH -> (B, D) float32."""

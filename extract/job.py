@@ -5,7 +5,7 @@ is done again by the next run.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 
 import dask
@@ -62,7 +62,7 @@ def _cluster(workers: int) -> LocalCluster:
         ) from error
 
 
-def _run(client: Client, setup: Setup, units: Iterator[Unit], window: int) -> Iterator[UnitResult]:
+def _run(client: Client, setup: Setup, units: Iterator[Unit], window: int) -> Generator[UnitResult, None, list[Unit]]:
     """Keep ``window`` units submitted. Yields results; returns the units whose worker died."""
     pending: dict[str, Unit] = {}
     died: list[Unit] = []
@@ -72,13 +72,13 @@ def _run(client: Client, setup: Setup, units: Iterator[Unit], window: int) -> It
         unit = next(units, None)
         if unit is not None:
             future = client.submit(run_unit, setup, unit, pure=False, retries=0)
-            pending[future.key] = unit
+            pending[str(future.key)] = unit
             completed.add(future)
 
     for _ in range(window):
         submit_next()
     for future in completed:
-        unit = pending.pop(future.key)
+        unit = pending.pop(str(future.key))
         result = _result(future)
         if result is None:
             died.append(unit)
@@ -89,7 +89,7 @@ def _run(client: Client, setup: Setup, units: Iterator[Unit], window: int) -> It
     return died
 
 
-def _result(future: Future) -> UnitResult | None:
+def _result(future: "Future[UnitResult]") -> UnitResult | None:
     """The future's result, None when its worker died; other errors are raised."""
     try:
         result: UnitResult = future.result()

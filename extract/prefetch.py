@@ -60,7 +60,7 @@ class Prefetch(Generic[Item]):
                 self._put(item)
                 if item is end:
                     return
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
+        except BaseException as error:  # raised again in the consumer
             self._put(_End(error))
 
     def _put(self, item: "Item | _End") -> None:

@@ -5,8 +5,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from extract.backbones import BACKBONES, EMBEDDED, load_backbone
 from extract.clips import ClipGrid
@@ -101,18 +102,31 @@ class Progress:
     failed: int = 0
 
 
-def extract(
+def extract(paths: str | Path | Sequence[str | Path], out: str | Path, **options: Any) -> FeatureStore:  # noqa: ANN401
+    """Extract the clip features of every video in ``paths`` into the store ``out``; ``options`` as in `Options`.
+
+    Errors as in `run_extraction`. Videos that failed are in the store's ``failures``.
+    """
+    known = [choice.name for choice in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise UsageError(f"no option is called {name!r}; there are {', '.join(known)}")
+    store, _ = run_extraction(paths, out, options=Options(**options))
+    return store
+
+
+def run_extraction(
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    options: Options | None = None,
+    options: Options,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
 ) -> tuple[FeatureStore, Summary]:
     """Extract the clip features of every video in ``paths`` into the store ``out``, and publish it.
 
     What the store's log already has is skipped; videos that fail are recorded with their reason, and the rest is
-    done.
+    done. ``on_plan`` is called once before the work begins, ``on_progress`` after every batch or unit.
 
     Raises:
         UsageError: an option's value that cannot work.
@@ -120,17 +134,27 @@ def extract(
         StoreError, RecipeMismatchError: ``out`` is no store, or holds features of another recipe.
         MachineError: the disk is full, or ``out`` cannot be written.
     """
-    chosen = options or Options()
-    listed = [paths] if isinstance(paths, str | Path) else list(paths)
-    found = find_videos(listed)
-    setup = settle(chosen, Path(out))
+    setup = settle(options, Path(out))
+    found = find_videos(_listed(paths))
     store = FeatureStore.open_or_create(out, setup.recipe.as_dict())
-    plan = make_plan(found, store, setup, chosen)
+    plan = make_plan(found, store, setup, options)
     _check_space(store, plan)
     on_plan(plan)
-    summary = _run(plan, store, chosen, on_progress)
+    summary = _run(plan, store, options, on_progress)
     store.publish()
     return store, summary
+
+
+def prepare(paths: str | Path | Sequence[str | Path], out: str | Path, options: Options) -> Plan:
+    """The plan that `run_extraction` with these arguments would follow; writes nothing. Errors as there."""
+    setup = settle(options, Path(out))
+    found = find_videos(_listed(paths))
+    store = FeatureStore.open_or_create(out, setup.recipe.as_dict()) if (Path(out) / "_log").is_dir() else None
+    return make_plan(found, store, setup, options)
+
+
+def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
 def settle(options: Options, out: Path) -> Setup:
@@ -174,9 +198,11 @@ def _or(given: int | None, default: int) -> int:
     return given
 
 
-def _rate(given: float | str | None, default: float) -> float | str:
-    if given is None or given == "native":
-        return default if given is None else "native"
+def _rate(given: float | str | None, default: float) -> float | Literal["native"]:
+    if given is None:
+        return default
+    if given == "native":
+        return "native"
     try:
         rate = float(given)
     except ValueError:
@@ -186,15 +212,16 @@ def _rate(given: float | str | None, default: float) -> float | str:
     return rate
 
 
-def make_plan(found: Found, store: FeatureStore, setup: Setup, options: Options) -> Plan:
+def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: Options) -> Plan:
     """Probe what the store does not have yet, and cut it into units of work, longest videos first."""
     tasks: list[Task] = []
     known: list[Failed] = []
     failed: list[Failed] = []
     done = 0
+    catalogue, failures = (store.catalogue, store.failures) if store else ({}, {})
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for source, mark in zip(found.sources, pool.map(_fingerprint, found.sources), strict=True):
-            record, failure = store.catalogue.get(source.video_id), store.failures.get(source.video_id)
+            record, failure = catalogue.get(source.video_id), failures.get(source.video_id)
             if isinstance(mark, Failed):
                 failed.append(mark)
             elif record is not None and record.fingerprint == mark:

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from extract.backbones.tiny import TinyR2Plus1D
+from extract.engine import has_amx
 from extract.video import read_frames
 from pipelines.synthetic.encode import CLIP, write_video
 from pipelines.synthetic.scene import compose
@@ -40,9 +41,9 @@ MEAN, STD = 0.45, 0.225  # of the 0..1 range, every channel
 class Settings:
     """Amount of data and schedule. ``clips`` are distinct; each epoch sees all, mirrored or reversed at random."""
 
-    clips: int = 20_000
+    clips: int = 16_000
     held_out: int = 1_600
-    epochs: int = 8
+    epochs: int = 5
     batch: int = 32
     lr: float = 2e-3
     weight_decay: float = 0.05
@@ -60,42 +61,56 @@ def sample_events(rng: np.random.Generator) -> list[Event]:
     return events
 
 
-def render_clip(seed: int, single: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """One clip (T, H, W, 3) uint8 and its target distribution over CLASSES; ``single``: exactly one verb."""
+def clip_events(seed: int, *, single: bool) -> tuple[np.random.Generator, list[Event]]:
+    """The events of clip ``seed``, and the generator that goes on to its scene. ``single``: exactly one verb."""
     rng = np.random.default_rng(seed)
     events = sample_events(rng)
     while single and len(events) != 1:
         events = sample_events(rng)
+    return rng, events
+
+
+def clip_target(events: list[Event]) -> NDArray[np.float32]:
+    """Distribution (K,) over CLASSES: equal shares of the events, or idle."""
+    target = np.zeros(len(CLASSES), np.float32)
+    for event in events:
+        target[CLASSES.index(event.verb)] = 1 / len(events)
+    target[-1] = not events
+    return target
+
+
+def render_clip(job: tuple[int, bool]) -> NDArray[np.uint8]:
+    """One clip (T, H, W, 3) uint8 of (seed, single): drawn, encoded, and read as extraction would read it."""
+    seed, single = job
+    rng, events = clip_events(seed, single=single)
     scene = compose(rng, events=events, duration_s=FRAMES / 10, distractors=int(rng.integers(0, 4)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(path, scene.frame, CLIP, list(range(FRAMES)))
         frames = np.concatenate([batch.pixels for batch in read_frames(path, short_side=SIDE_PX)])
     left = (frames.shape[2] - SIDE_PX) // 2
-    target = np.zeros(len(CLASSES), np.float32)
-    for event in events:
-        target[CLASSES.index(event.verb)] = 1 / len(events)
-    target[-1] = not events
-    return frames[:, :, left : left + SIDE_PX], target
+    return frames[:, :, left : left + SIDE_PX]
 
 
-def _render_one(job: tuple[int, bool]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    return render_clip(*job)
+def clip_pool(path: Path, seeds: range, *, single: bool, workers: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """All clips of ``seeds`` in a memory-mapped file (N, T, H, W, 3), and their targets (N, K).
 
-
-def render_pool(
-    path: Path, seeds: range, *, single: bool, workers: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """All clips of ``seeds`` in a memory-mapped file (N, T, H, W, 3), and their targets (N, K)."""
-    pool = np.lib.format.open_memmap(path, "w+", np.uint8, (len(seeds), FRAMES, SIDE_PX, SIDE_PX, 3))
-    targets = np.zeros((len(seeds), len(CLASSES)), np.float32)
+    A file that an earlier run finished is used again.
+    """
+    targets = np.stack([clip_target(clip_events(seed, single=single)[1]) for seed in seeds])
+    if path.exists():
+        return np.load(path, mmap_mode="r"), targets
+    unfinished = path.with_suffix(".part")
+    pool = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(seeds), FRAMES, SIDE_PX, SIDE_PX, 3))
     started = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         jobs = ((seed, single) for seed in seeds)
-        for i, (clip, target) in enumerate(processes.imap(_render_one, jobs, chunksize=16)):
-            pool[i], targets[i] = clip, target
+        for i, clip in enumerate(processes.imap(render_clip, jobs, chunksize=16)):
+            pool[i] = clip
             if (i + 1) % 1000 == 0:
                 _say(f"rendered {i + 1} of {len(seeds)} clips, {(i + 1) / (time.monotonic() - started):.0f} clips/s")
+    pool.flush()
+    unfinished.rename(path)
     return pool, targets
 
 
@@ -146,13 +161,13 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 def _autocast() -> torch.autocast:
     """bfloat16 where the processor multiplies it in hardware."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported())
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_amx())
 
 
 def fit(pool: NDArray[np.uint8], targets: NDArray[np.float32], settings: Settings, *, frames: str) -> TinyR2Plus1D:
     """Train from random weights (seeded); ``frames`` as in `to_input`. Returns the network in eval mode."""
     torch.manual_seed(settings.seed % 2**63)
-    model = TinyR2Plus1D(len(CLASSES)).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = TinyR2Plus1D(len(CLASSES)).to(memory_format=torch.channels_last_3d)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
@@ -171,7 +186,7 @@ def fit(pool: NDArray[np.uint8], targets: NDArray[np.float32], settings: Setting
             with _autocast():
                 loss = nn.functional.cross_entropy(model(x), target, label_smoothing=0.05)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             step, total = step + 1, total + loss.item()
@@ -213,11 +228,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     first = settings.seed
-    pool = render_pool(
-        given.out / "pool.npy", range(first, first + settings.clips), single=False, workers=given.workers
-    )
+    pool = clip_pool(given.out / "pool.npy", range(first, first + settings.clips), single=False, workers=given.workers)
     apart = first + 10**9
-    test = render_pool(
+    test = clip_pool(
         given.out / "test.npy", range(apart, apart + settings.held_out), single=True, workers=given.workers
     )
     _say("rendered")

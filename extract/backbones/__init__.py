@@ -153,7 +153,7 @@ def _load(network: nn.Module, path: Path, name: str) -> None:
     wrong = [key for key in wanted if wanted[key].shape != state[key].shape]
     if wrong:
         raise InputError(
-            f"{path}: {wrong[0]} has shape {tuple(state[wrong[0]].shape)}; {name} expects {tuple(wanted[wrong[0]].shape)}"
+            f"{path}: {wrong[0]} has shape {tuple(state[wrong[0]].shape)}, {name} has {tuple(wanted[wrong[0]].shape)}"
         )
     network.load_state_dict(state)
 

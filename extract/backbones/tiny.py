@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class TinyR2Plus1D(nn.Module):
-    """Stem, seven blocks, global mean, linear layer."""
+    """Stem, six blocks, global mean, linear layer."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -46,7 +46,6 @@ class TinyR2Plus1D(nn.Module):
             _conv(3, w1, (1, 7, 7), (1, 4, 4)), nn.ReLU(), _conv(w1, w1, (5, 1, 1), (1, 1, 1)), nn.ReLU()
         )
         self.blocks = nn.Sequential(
-            Block(w1, w1),
             Block(w1, w2, space_stride=2),
             Block(w2, w2),
             Block(w2, w3, space_stride=2, time_stride=2),

@@ -132,8 +132,8 @@ class Scene:
             _draw(canvas, actor, t, self.camera.offset(t))
         tick = hash((self.seed, round(t * 90_000)))
         noise = np.roll(self.noise[tick % len(self.noise)], (tick // 7) % HEIGHT_PX, axis=0)
-        canvas += noise[..., None]
-        return np.clip(canvas, 0, 255).astype(np.uint8)
+        picture: NDArray[np.uint8] = np.clip(canvas + noise[..., None], 0, 255).astype(np.uint8)
+        return picture
 
     def boxes(self, t: float) -> list[tuple[int, str, tuple[float, float, float, float]]]:
         """(actor number, verb, (x1, y1, x2, y2) in 0..1 of the frame) of each actor performing at ``t``."""
@@ -157,8 +157,7 @@ def _shifted(texture: Floats, offset: tuple[float, float]) -> Floats:
     fx, fy = np.float32(x - col), np.float32(y - row)
     block = texture[row : row + HEIGHT_PX + 1, col : col + WIDTH_PX + 1]
     rows = block[:-1] * (1 - fy) + block[1:] * fy
-    shifted: Floats = rows[:, :-1] * (1 - fx) + rows[:, 1:] * fx
-    return shifted
+    return (rows[:, :-1] * (1 - fx) + rows[:, 1:] * fx).astype(np.float32)
 
 
 def _draw(canvas: Floats, actor: Actor, t: float, camera: tuple[float, float]) -> None:
@@ -180,7 +179,7 @@ def _draw(canvas: Floats, actor: Actor, t: float, camera: tuple[float, float]) -
     u, v = dx * cos - dy * sin, dx * sin + dy * cos
     outline = NOUNS[actor.look.noun](np.arctan2(v, u))
     cover = np.clip((outline - np.hypot(u, v)) * size_px + 0.5, 0, 1) * opacity
-    blue, orange = np.float32(actor.look.blue), np.float32(actor.look.orange)
+    blue, orange = np.array((actor.look.blue, actor.look.orange), np.float32)
     shade = 1 - actor.look.contrast * (1 - TEXTURES[actor.look.texture](u, v))
     colour = (blue + (orange - blue) * np.float32(pose.mix)) * shade[..., None]
     patch = canvas[top:bottom, left:right]
@@ -191,7 +190,7 @@ def compose(rng: np.random.Generator, *, events: Sequence[Event], duration_s: fl
     """A random scene in which each of ``events`` is performed by actors of its own (two for approach, part)."""
     actors = [_distractor(rng, duration_s) for _ in range(distractors)]
     for event in events:
-        actors.extend(_performers(rng, event, duration_s))
+        actors.extend(_performers(rng, event))
     order = rng.permutation(len(actors))
     return Scene(
         actors=tuple(actors[i] for i in order),
@@ -241,7 +240,7 @@ def _distractor(rng: np.random.Generator, duration_s: float) -> Actor:
     return Actor(look, _rest(rng, 0.42), enters, leaves, _sway(rng))
 
 
-def _performers(rng: np.random.Generator, event: Event, duration_s: float) -> list[Actor]:
+def _performers(rng: np.random.Generator, event: Event) -> list[Actor]:
     how = draw_manner(rng, event)
     enters = event.start_s - FADE_S - rng.uniform(0, 2.5)
     leaves = event.stop_s + FADE_S + rng.uniform(0, 2.5)

@@ -161,7 +161,8 @@ def _trimmed_events(_rng: np.random.Generator, duration_s: float, label: str) ->
 
 def _untrimmed_events(rng: np.random.Generator, duration_s: float, _label: str) -> list[Event]:
     """Verbs with idle stretches of 1.5 to 6 s between them; one in four is overlapped by another actor's."""
-    events, now = [], rng.uniform(1.0, 4.0)
+    events: list[Event] = []
+    now = rng.uniform(1.0, 4.0)
     deck = _deck(rng, VERBS)
     while True:
         event = _event(rng, next(deck), now)
@@ -248,7 +249,7 @@ def perform(script: Script, folder: Path) -> list[tuple[int, int, str, Box]]:
 
 
 def _annotations(scripts: Sequence[Script], segments: Callable[[Script], tuple[Segment, ...]]) -> Annotations:
-    return Annotations(tuple(VideoAnnotation(s.video_id, s.duration_s, s.subset, segments(s)) for s in scripts))
+    return Annotations.of(VideoAnnotation(s.video_id, s.duration_s, s.subset, segments(s)) for s in scripts)
 
 
 def _task_segments(kind: str, script: Script) -> tuple[Segment, ...]:

@@ -1,0 +1,271 @@
+"""The command ``untrimmed``. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad input or environment, 4 finished, but some inputs failed.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from extract.errors import UntrimmedError
+from pipelines.console import Meter, complain, duration, out
+
+app = typer.Typer(
+    name="untrimmed",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Features of long, untrimmed video: extracted once, stored so they can be trusted, used in seconds.",
+    epilog="Begin with: untrimmed demo",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+FAILED_INPUTS = 4
+STOPPED = 130
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one message and its exit code."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        app()
+    except UntrimmedError as error:
+        if verbose:
+            raise
+        complain(f"untrimmed: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        complain("untrimmed: stopped. What was finished is kept; the same command again goes on from there.")
+        sys.exit(STOPPED)
+    except Exception as error:  # the last line of defence: no traceback unless asked for
+        if verbose:
+            raise
+        complain(
+            f"untrimmed: unexpected {type(error).__name__}: {error}\nRun it again with -v to see where; that is a bug."
+        )
+        sys.exit(1)
+
+
+def _print(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result, indent=2))
+
+
+@app.command(epilog="Example: untrimmed demo -o my-demo")
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for all it makes.")] = Path(
+        "untrimmed-demo"
+    ),
+    workers: Annotated[int, typer.Option(help="Dask workers that extract.", min=0)] = 2,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Show the whole path on made videos, offline, on the CPU, in about two minutes.
+
+    Makes videos, extracts them with the embedded backbone, trains and evaluates heads.
+    """
+    from pipelines.demo import demo_lines, run_demo
+
+    result = run_demo(output, workers=workers, quiet=quiet)
+    if as_json:
+        _print(result)
+        return
+    for line in demo_lines(result):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed synthesize order -o worlds/order --videos 96 --seconds 30 --seed 1")
+def synthesize(
+    kind: Annotated[str, typer.Argument(help="trimmed, untrimmed or order.", metavar="KIND")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    videos: Annotated[int | None, typer.Option(help="How many videos.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of each.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other videos; the same seed, the same bytes.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.", min=1)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Make videos with known answers: motion worlds in which no single frame tells what happens."""
+    from pipelines.synthetic import synthesize as make
+
+    with Meter("synthesize", quiet=quiet) as meter:
+        annotations = make(
+            kind,
+            output,
+            videos=videos,
+            seconds=seconds,
+            seed=seed,
+            workers=workers,
+            on_progress=lambda done, total: meter.show(done / total, f"{done} of {total} videos"),
+        )
+    count, seconds_made = len(annotations.videos), sum(video.duration_s for video in annotations.videos)
+    if as_json:
+        classes = list(annotations.classes)
+        _print({"kind": kind, "output": str(output), "videos": count, "seconds": seconds_made, "classes": classes})
+        return
+    out.print(f"{count} videos, {duration(seconds_made)} in all, in {output / 'videos'}")
+    out.print(f"labels in {output / 'annotations.json'}")
+
+
+@app.command(epilog="Example: untrimmed extract archive/ -o features.zarr --workers 2")
+def extract(
+    paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="PATH…")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
+    backbone: Annotated[str, typer.Option(help="Network that reads the clips.")] = "tiny_r2plus1d",
+    weights: Annotated[str, typer.Option(help="embedded, a .safetensors file, or random:SEED.")] = "embedded",
+    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip.")] = None,
+    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip.")] = None,
+    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Samples per second, or native.")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try videos again that failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Read videos, run the backbone over their clips, keep the features. Run it again to go on where it stopped."""
+    from pipelines.extraction import Options, prepare, run_extraction
+    from pipelines.show import follow_extraction, plan_lines, summary_lines
+
+    options = Options(
+        backbone=backbone,
+        weights=weights,
+        clip_frames=clip_frames,
+        frame_stride=frame_stride,
+        hop=hop,
+        fps=fps,
+        short_side=short_side,
+        crop=crop,
+        precision=precision,
+        device=device,
+        decoder=decoder,
+        workers=workers,
+        retry_failed=retry_failed,
+    )
+    if dry_run:
+        plan = prepare(paths, output, options)
+        if as_json:
+            _print({"videos": plan.videos, "clips": plan.clips, "units": [asdict(unit) for unit in plan.units]})
+        else:
+            out.print("\n".join(plan_lines(plan)), markup=False)
+        return
+    with Meter("extract", quiet=quiet) as meter:
+        on_plan, on_progress = follow_extraction(meter, quiet=quiet)
+        _, summary = run_extraction(paths, output, options=options, on_plan=on_plan, on_progress=on_progress)
+    if as_json:
+        _print(asdict(summary))
+    else:
+        for line in summary_lines(summary):
+            out.print(line, markup=False)
+    if summary.failed:
+        raise typer.Exit(FAILED_INPUTS)
+
+
+@app.command(epilog="Example: untrimmed info features.zarr")
+def info(
+    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """What a store holds: recipe, videos, clips, hours, failures."""
+    from pipelines.inspection import store_info
+    from pipelines.show import info_lines
+
+    found = store_info(store)
+    if as_json:
+        _print(found)
+        return
+    for line in info_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed doctor")
+def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
+    """What this machine has: torch, device, precision, decoders, codecs, memory, weights."""
+    from pipelines.inspection import machine_info
+    from pipelines.show import machine_lines
+
+    found = machine_info()
+    if as_json:
+        _print(found)
+        return
+    for line in machine_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(
+    epilog="Example: untrimmed train classify features.zarr --annotations labels.json -o runs/lstm --head lstm"
+)
+def train(
+    task: Annotated[str, typer.Argument(help="classify (one label a video) or label (every clip).", metavar="TASK")],
+    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
+    head: Annotated[str, typer.Option(help="lstm, mean or max.")] = "lstm",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, more than once.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Train a head over the features of a store."""
+    from extract.store import FeatureStore
+    from pipelines.config import settings_from
+    from pipelines.show import follow_training, run_lines
+    from pipelines.train import train as run
+
+    with Meter(f"train {head}", quiet=quiet) as meter:
+        trained = run(
+            task,
+            FeatureStore.open(store),
+            annotations=annotations,
+            out=output,
+            head=head,
+            settings=settings_from(settings or []),
+            seed=seed,
+            on_progress=follow_training(meter),
+        )
+    if as_json:
+        _print({"run": str(trained.path), **trained.record})
+        return
+    for line in run_lines(trained):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed evaluate runs/lstm features.zarr --annotations labels.json")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
+    subset: Annotated[str, typer.Option(help="Which subset to score.")] = "validation",
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Score a trained head on held-out videos."""
+    from extract.store import FeatureStore
+    from pipelines.evaluate import evaluate as score
+    from pipelines.show import evaluation_lines
+
+    result = score(run, FeatureStore.open(store), annotations=annotations, subset=subset)
+    if as_json:
+        _print(result)
+        return
+    for line in evaluation_lines(result):
+        out.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    main()

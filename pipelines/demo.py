@@ -1,0 +1,138 @@
+"""The whole path on made videos: synthesize, extract on Dask workers, train, evaluate. Offline, on the CPU."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from extract.store import FeatureStore
+from pipelines.console import Meter, complain, duration
+from pipelines.evaluate import evaluate
+from pipelines.extraction import Options, Summary, run_extraction
+from pipelines.show import follow_extraction, follow_training
+from pipelines.synthetic import synthesize
+from pipelines.train import train
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One of the demo's data sets, and the task that is trained on it."""
+
+    kind: str
+    task: str
+    videos: int
+    seconds: float
+
+
+WORLDS = (World("order", "classify", 84, 24.0), World("untrimmed", "label", 9, 60.0))
+SEED = 7
+HEADS = ("mean", "lstm")
+
+
+def run_demo(folder: Path, *, workers: int = 2, quiet: bool = False) -> dict[str, Any]:
+    """Do all of it in the new folder ``folder``.
+
+    Two worlds: *order* (one label a video: which of two verbs, far apart, came first, so that a mean over time
+    cannot tell) and *untrimmed* (every verb, labelled clip by clip).
+
+    Returns:
+        Paths, figures of each head beside chance, and the seconds of each part.
+
+    Raises:
+        InputError: ``folder`` is not empty.
+        MachineError: ``folder`` cannot be written.
+    """
+    began = time.monotonic()
+    for world in WORLDS:
+        _make(folder / world.kind, world, quiet=quiet)
+    made = time.monotonic()
+    extraction = {world.kind: asdict(_extract(folder, world.kind, workers, quiet=quiet)) for world in WORLDS}
+    extracted = time.monotonic()
+    figures = {f"{world.task} {head}": _train(folder, world, head, quiet=quiet) for world in WORLDS for head in HEADS}
+    ended = time.monotonic()
+    result = {
+        "folder": str(folder.absolute()),
+        "figures": figures,
+        "extraction": extraction,
+        "seconds": {"make": made - began, "extract": extracted - made, "train and evaluate": ended - extracted},
+        "total_s": ended - began,
+    }
+    (folder / "demo.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    return result
+
+
+def _make(out: Path, world: World, *, quiet: bool) -> None:
+    _say(f"making {world.videos} videos of {world.seconds:g} s: the {world.kind} world", quiet=quiet)
+    with Meter(f"synthesize {world.kind}", quiet=quiet) as meter:
+        synthesize(
+            world.kind,
+            out,
+            videos=world.videos,
+            seconds=world.seconds,
+            seed=SEED,
+            on_progress=lambda done, total: meter.show(done / total, f"{done} of {total} videos"),
+        )
+
+
+def _extract(folder: Path, kind: str, workers: int, *, quiet: bool) -> Summary:
+    _say(f"extracting clip features of the {kind} world", quiet=quiet)
+    with Meter(f"extract {kind}", quiet=quiet) as meter:
+        on_plan, on_progress = follow_extraction(meter, quiet=quiet)
+        _, summary = run_extraction(
+            folder / kind / "videos",
+            folder / f"{kind}.zarr",
+            options=Options(workers=workers),
+            on_plan=on_plan,
+            on_progress=on_progress,
+        )
+    return summary
+
+
+def _train(folder: Path, world: World, head: str, *, quiet: bool) -> dict[str, Any]:
+    _say(f"training {head} to {world.task}", quiet=quiet)
+    store = FeatureStore.open(folder / f"{world.kind}.zarr")
+    labels = folder / world.kind / "annotations.json"
+    with Meter(f"train {head}", quiet=quiet) as meter:
+        run = train(
+            world.task,
+            store,
+            annotations=labels,
+            out=folder / "runs" / f"{world.task}-{head}",
+            head=head,
+            on_progress=follow_training(meter),
+        )
+    return evaluate(run, store, annotations=labels)
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        complain(text)
+
+
+def demo_lines(result: dict[str, Any]) -> Iterator[str]:
+    """The result as people read it."""
+    figures = result["figures"]
+    yield "order of two events far apart (classify, held-out videos), accuracy:"
+    yield from _beside(figures, "classify", "accuracy")
+    yield "what happens in each clip of untrimmed video (label, held-out videos), mean average precision:"
+    yield from _beside(figures, "label", "map")
+    extraction = result["extraction"]
+    clips = sum(part["clips"] for part in extraction.values())
+    seconds = sum(part["seconds"] for part in extraction.values())
+    yield f"extracted {clips} clips at {clips / seconds:.0f} clips/s; all in {duration(result['total_s'])}"
+    yield f"everything lies in {result['folder']}:"
+    yield "  order/, untrimmed/             videos and their labels"
+    yield "  order.zarr, untrimmed.zarr     features: untrimmed info, or xarray.open_zarr"
+    yield "  runs/                          trained heads, each with its card (README.md)"
+    yield "  demo.json                      these figures"
+    yield "next: untrimmed extract YOUR_VIDEOS -o features.zarr"
+
+
+def _beside(figures: dict[str, Any], task: str, metric: str) -> Iterator[str]:
+    chance = figures[f"{task} mean"]["chance"][metric]
+    names = {"mean": "mean-pool baseline" if task == "classify" else "each clip by itself", "lstm": "LSTM"}
+    yield f"  {'chance':20} {chance:.2f}"
+    for head in HEADS:
+        yield f"  {names[head]:20} {figures[f'{task} {head}']['metrics'][metric]:.2f}"

@@ -1,0 +1,143 @@
+"""Results as lines for people; the same results as JSON come from the functions that made them."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipelines import train
+from pipelines.checkpoint import Run
+from pipelines.console import Meter, complain, duration
+from pipelines.extraction import Plan, Progress, Summary
+
+_NAMED = 20  # failures printed one by one
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What an extraction is about to do."""
+    if plan.done:
+        yield f"{plan.done} videos are in the store already"
+    yield (
+        f"{plan.videos} videos to read, {duration(plan.video_s)} in all, about {plan.clips} clips "
+        f"in {len(plan.units)} units of work"
+    )
+    recipe = plan.setup.recipe
+    rate = recipe.fps if recipe.fps == "native" else f"{recipe.fps:g} fps"
+    yield (
+        f"{recipe.backbone} on {plan.setup.device}, {recipe.precision}: {recipe.clip_frames} frames at {rate}, "
+        f"stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
+    )
+    if plan.others:
+        yield f"{plan.others} other files beside them are not videos by their names"
+
+
+def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], None], Callable[[Progress], None]]:
+    """What `pipelines.extraction.run_extraction` shall call with its plan, and with its progress."""
+    began = time.monotonic()
+
+    def on_plan(plan: Plan) -> None:
+        nonlocal began
+        began = time.monotonic()
+        if not quiet:
+            for line in plan_lines(plan):
+                complain(line)
+
+    def on_progress(now: Progress) -> None:
+        elapsed_s = max(1e-6, time.monotonic() - began)
+        share = min(1.0, now.clips_done / max(1, now.clips))
+        failed = f" · {now.failed} failed" if now.failed else ""
+        meter.show(
+            share,
+            f"{now.videos_done} of {now.videos} videos · {now.clips_done} clips · "
+            f"{now.clips_done / elapsed_s:.0f} clips/s · {share * now.video_s / elapsed_s:.0f}× real time{failed}",
+        )
+
+    return on_plan, on_progress
+
+
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """What an extraction did."""
+    busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.busy_s.items())
+    if summary.videos:
+        yield (
+            f"{summary.videos} videos, {summary.clips} clips in {duration(summary.seconds)}: "
+            f"{summary.clips_per_s:.0f} clips/s, {summary.times_real_time:.0f}× real time; bound by {summary.bound_by} "
+            f"(busy: {busy})"
+        )
+    if summary.already_done:
+        yield f"{summary.already_done} videos were in the store already"
+    if summary.partial:
+        yield f"{len(summary.partial)} videos are damaged and kept as far as they go: {_some(summary.partial)}"
+    if summary.failed:
+        yield f"{len(summary.failed)} videos failed; the store remembers them, --retry-failed tries them again:"
+        for failure in summary.failed[:_NAMED]:
+            yield f"  {failure['video']}: {failure['detail']} [{failure['reason']}]"
+        if len(summary.failed) > _NAMED:
+            yield f"  and {len(summary.failed) - _NAMED} more; --json names all"
+    yield f"store: {summary.store}"
+
+
+def info_lines(info: dict[str, Any]) -> Iterator[str]:
+    """What a store holds."""
+    yield f"{info['store']}"
+    yield (
+        f"  {info['videos']} videos, {info['clips']} clips × {info['recipe']['feature_width']} features, "
+        f"{duration(info['video_s'])} of video, {info['bytes'] / 1e6:.1f} MB"
+    )
+    yield f"  recipe {info['recipe_digest'][:12]}"
+    for key, value in info["recipe"].items():
+        yield f"    {key}: {value}"
+    if info["partial"]:
+        yield f"  {len(info['partial'])} damaged videos, kept as far as they go: {_some(info['partial'])}"
+    for failure in info["failed"][:_NAMED]:
+        yield f"  failed: {failure['video']}: {failure['detail']} [{failure['reason']}]"
+    if len(info["failed"]) > _NAMED:
+        yield f"  and {len(info['failed']) - _NAMED} more failures; --json names all"
+
+
+def machine_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What this machine has."""
+    width = max(len(key) for key in found)
+    for key, value in found.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        yield f"{key.replace('_', ' '):{width}}  {text}"
+
+
+def follow_training(meter: Meter) -> Callable[[train.Progress], None]:
+    """What `pipelines.train.train` shall call after each epoch."""
+
+    def on_progress(now: train.Progress) -> None:
+        meter.show(now.epoch / now.epochs, f"epoch {now.epoch} of {now.epochs} · loss {now.loss:.3f}")
+
+    return on_progress
+
+
+def run_lines(run: Run) -> Iterator[str]:
+    """What a training made."""
+    took = f"{run.record['seconds']:.1f} s"
+    yield f"trained {run.head_name} to {run.task} {len(run.classes)} classes in {took}: {run.path}"
+    result = run.record["result"]
+    if result is not None:
+        yield "on the validation subset:"
+        yield from (f"  {line}" for line in evaluation_lines(result))
+
+
+def evaluation_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Metrics beside chance, then each class, then the notes."""
+    for name, value in result["metrics"].items():
+        chance = result.get("chance", {}).get(name)
+        beside = "" if chance is None else f"   (chance {chance:.3f})"
+        yield f"{name:10} {_figure(value)}{beside}"
+    width = max((len(label) for label in result["per_class"]), default=0)
+    for label, figures in result["per_class"].items():
+        yield f"  {label:{width}}  ap {_figure(figures['ap'])}"
+    for note in result["notes"]:
+        yield f"note: {note}"
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
