@@ -24,8 +24,8 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: Positive = 60
-    batch: Positive = 16
-    lr: Annotated[float, Field(gt=0)] = 6e-3
+    batch: Positive = 8
+    lr: Annotated[float, Field(gt=0)] = 0.01
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Fraction = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0

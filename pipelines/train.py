@@ -104,7 +104,7 @@ def fit(
     AdamW (Loshchilov & Hutter 2019), linear warm-up and cosine decay per iteration, clipped gradients.
     """
     rng = np.random.default_rng(seed)
-    fit_inputs(head, torch.from_numpy(np.concatenate([item.features for item in examples.items])))
+    fit_inputs(head, [torch.from_numpy(item.features) for item in examples.items])
     per_epoch = math.ceil(len(examples.items) / settings.batch)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings.epochs * per_epoch, settings.warmup))

@@ -1,9 +1,9 @@
-"""Heads by name. A head is an ``nn.Module`` with ``inputs.fit(steps)`` and ``forward(features, mask)``.
+"""Heads by name. A head is an ``nn.Module`` with ``inputs.fit(videos)`` and ``forward(features, mask)``.
 
 B batch, T time steps, D feature width, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from seqmodels.pooling import PooledHead
 class HeadSpec:
     """What a builder needs. ``per_step``: logits ``(B, T, C)`` instead of ``(B, C)``.
 
-    ``hidden`` and ``components`` (fixed principal components that the head sees) are ignored by heads
+    ``hidden`` and ``components`` (fixed temporal components that the head sees) are ignored by heads
     without them.
     """
 
@@ -74,7 +74,7 @@ def build_head(name: str, spec: HeadSpec) -> nn.Module:
     return HEADS[name](spec)
 
 
-def fit_inputs(head: nn.Module, steps: Tensor) -> None:
-    """Set the input constants of ``head`` (mean, scale, components) from training steps ``(N, D)``."""
-    fit: Callable[[Tensor], None] = head.get_submodule("inputs").fit  # type: ignore[assignment]
-    fit(steps)
+def fit_inputs(head: nn.Module, videos: Sequence[Tensor]) -> None:
+    """Set the input constants of ``head`` (mean, scale, components) from training videos, each ``(T, D)``."""
+    fit: Callable[[Sequence[Tensor]], None] = head.get_submodule("inputs").fit  # type: ignore[assignment]
+    fit(videos)

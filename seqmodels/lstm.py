@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqmodels.masks import check_batch, lengths
-from seqmodels.standardise import PrincipalComponents, Standardise
+from seqmodels.standardise import Standardise, TemporalComponents
 
 MEMORY_STEPS = 80
 """Longest dependency, in steps, that the gates remember before training (about the length of a video)."""
@@ -17,7 +17,7 @@ MEMORY_STEPS = 80
 class LSTMHead(nn.Module):
     """LSTM (Hochreiter & Schmidhuber 1997) over projected features, many-to-one or many-to-many.
 
-    One logit row a video: fixed principal components, one direction, the state after the last real step. Its
+    One logit row a video: fixed temporal components, one direction, the state after the last real step. Its
     gates start with memories of 1 to ``MEMORY_STEPS`` steps (chrono initialisation, Tallec & Ollivier 2018);
     with the usual start a state is forgotten after two steps and the order of far events is not learnt.
 
@@ -30,12 +30,12 @@ class LSTMHead(nn.Module):
         super().__init__()
         self.width = width
         self.per_step = per_step
-        self.inputs: Standardise | PrincipalComponents
+        self.inputs: Standardise | TemporalComponents
         if per_step:
             self.inputs, kept = Standardise(width), hidden
             self.project: nn.Module = nn.Linear(width, hidden)
         else:
-            self.inputs, kept = PrincipalComponents(width, components), min(width, components)
+            self.inputs, kept = TemporalComponents(width, components), min(width, components)
             self.project = nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.lstm = nn.LSTM(kept, hidden, batch_first=True, bidirectional=per_step)

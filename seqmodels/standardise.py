@@ -3,6 +3,8 @@
 D feature width, P kept components; leading dimensions are free.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +21,9 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, steps: Tensor) -> None:
-        """Take mean and scale from training steps ``(N, D)``; a constant feature keeps the scale 1."""
+    def fit(self, videos: Sequence[Tensor]) -> None:
+        """Take mean and scale from training videos ``(T, D)``; a constant feature keeps the scale 1."""
+        steps = torch.cat(list(videos))
         spread = steps.std(dim=0, correction=0)
         self.mean.copy_(steps.mean(dim=0))
         self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
@@ -31,12 +34,20 @@ class Standardise(nn.Module):
         return result
 
 
-class PrincipalComponents(nn.Module):
-    """``(..., D)`` -> ``(..., P)``: standardised, rotated to the leading components, each divided by the
-    square root of its standard deviation (halfway between plain and whitened components).
+SHRINKAGE = 0.1
+"""Share of the identity in the total covariance, so that few steps of many features still have an inverse
+(the form of Ledoit & Wolf 2004, with a fixed share)."""
 
-    The basis is not trained. Its only source is the steps themselves, of which even a few dozen videos have
-    thousands, while a trainable projection learns them by heart from the few labels of whole videos.
+
+class TemporalComponents(nn.Module):
+    """``(..., D)`` -> ``(..., P)``: the directions in which neighbouring steps of a video change together most,
+    relative to the total variance; of about unit variance.
+
+    What lasts a whole video (its background) and what changes from step to step (noise) are most of the plain
+    variance and would take all principal components; events last a few steps. The idea is that of slow
+    features (Wiskott & Sejnowski 2002) and of time-lagged covariances (Molgedey & Schuster 1994). The basis is
+    not trained: a few dozen videos have thousands of steps to take it from, while a trainable projection
+    learns them by heart from the few labels of whole videos.
     """
 
     basis: Tensor
@@ -47,20 +58,41 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("basis", torch.eye(width, min(width, components)))
 
     @torch.no_grad()
-    def fit(self, steps: Tensor) -> None:
-        """Take the components from training steps ``(N, D)``; those that N < P steps do not have stay zero."""
-        self.standardise.fit(steps)
-        values = self.standardise(steps).double()
-        variances, vectors = torch.linalg.eigh(values.T @ values / len(values))
-        kept = self.basis.shape[1]
-        variances, vectors = variances.flip(0)[:kept], vectors.flip(1)[:, :kept]
-        scale = torch.where(variances > 1e-9, variances, torch.inf).pow(-0.25)
-        self.basis.copy_(_fixed_signs(vectors) * scale)
+    def fit(self, videos: Sequence[Tensor]) -> None:
+        """Take the components from training videos ``(T, D)``. Videos of one step have no neighbours; when
+        there are no others, the components are the principal ones.
+        """
+        self.standardise.fit(videos)
+        values = [self.standardise(video).double() for video in videos]
+        total = _covariance(torch.cat(values))
+        whiten = _inverse_root(total + SHRINKAGE * (torch.eye(len(total)).to(total) - total))
+        pairs = [_neighbour_means(video) for video in values if len(video) > 1]
+        lasting = _covariance(torch.cat(pairs)) if pairs else total
+        _, vectors = torch.linalg.eigh(whiten @ lasting @ whiten)
+        self.basis.copy_(_fixed_signs(whiten @ vectors.flip(1)[:, : self.basis.shape[1]]))
 
     def forward(self, features: Tensor) -> Tensor:
         """``(..., D)`` -> ``(..., P)``."""
         result: Tensor = self.standardise(features) @ self.basis
         return result
+
+
+def _covariance(steps: Tensor) -> Tensor:
+    """Of steps with zero mean: ``(N, D)`` -> ``(D, D)``."""
+    return steps.T @ steps / len(steps)
+
+
+def _inverse_root(matrix: Tensor) -> Tensor:
+    """``matrix ** -0.5`` of a symmetric positive definite matrix ``(D, D)``."""
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = (vectors * values.rsqrt()) @ vectors.T
+    return root
+
+
+def _neighbour_means(video: Tensor) -> Tensor:
+    """Means of neighbouring steps, around the video's own mean: ``(T, D)`` -> ``(T - 1, D)``."""
+    centred = video - video.mean(dim=0)
+    return (centred[1:] + centred[:-1]) / 2
 
 
 def _fixed_signs(vectors: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pipelines.config import TrainSettings, checked_settings, settings_from
 from pipelines.evaluate import evaluate
 from pipelines.train import Progress, train
 
-KINDS, WIDTH = 16, 256
+KINDS, WIDTH, BACKGROUND = 16, 256, 2.0
 SIGNAL = 3.3
 """Distance of an event's mean from the origin, in standard deviations of the noise: a linear probe of single
 steps (logistic regression, 3,000 training steps, 16 kinds) reaches 87 %."""
@@ -59,8 +59,12 @@ def clips(features: NDArray[np.float64]) -> Clips:
 
 
 def drawn(kinds: NDArray[np.int64], means: NDArray[np.float64], rng: np.random.Generator) -> Clips:
-    """Steps around the mean of their kind, each feature with another scale and offset."""
-    steps = SIGNAL * means[kinds] + rng.standard_normal((len(kinds), means.shape[1]))
+    """Steps around the mean of their kind, each feature with another scale and offset; on top, a background
+    that differs between videos, in a few directions and stronger than the events.
+    """
+    backgrounds = np.random.default_rng(99).standard_normal((20, means.shape[1])) / np.sqrt(means.shape[1])
+    background = BACKGROUND * rng.standard_normal(20) @ backgrounds
+    steps = SIGNAL * means[kinds] + background + rng.standard_normal((len(kinds), means.shape[1]))
     return clips(steps * np.linspace(0.5, 2, means.shape[1]) + np.linspace(-1, 1, means.shape[1]))
 
 

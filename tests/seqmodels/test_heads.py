@@ -16,7 +16,7 @@ def built(name: str, per_step: bool) -> nn.Module:
     torch.manual_seed(0)
     spec = HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=per_step, hidden=8, components=6)
     head = build_head(name, spec)
-    fit_inputs(head, 3 * torch.randn(200, WIDTH) + 1)
+    fit_inputs(head, [3 * torch.randn(20, WIDTH) + 1 for _ in range(10)])
     return head.eval()
 
 
@@ -68,9 +68,9 @@ class TestEveryHead:
     def test_scale_of_the_features_does_not_matter(self, name: str, per_step: bool) -> None:
         features, mask = batch(6, 6)
         head = built(name, per_step)
-        fit_inputs(head, features.flatten(0, 1))
+        fit_inputs(head, list(features))
         before = head(features, mask)
-        fit_inputs(head, (features * 100 - 5).flatten(0, 1))
+        fit_inputs(head, list(features * 100 - 5))
         torch.testing.assert_close(head(features * 100 - 5, mask), before, rtol=1e-3, atol=1e-3)
 
     def test_refuses_what_does_not_fit(self, name: str, per_step: bool) -> None:
@@ -105,7 +105,7 @@ def test_pooling_ignores_order_and_lstm_does_not() -> None:
 def test_constant_features_and_few_steps_stay_finite() -> None:
     for name in HEADS:
         head = built(name, per_step=False)
-        fit_inputs(head, torch.ones(3, WIDTH))
+        fit_inputs(head, [torch.ones(3, WIDTH)])
         assert torch.isfinite(head(torch.ones(1, 3, WIDTH), torch.ones(1, 3, dtype=torch.bool))).all()
 
 
