@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import train
 from pipelines.checkpoint import Run
 from pipelines.console import Meter, complain, duration
 from pipelines.extraction import Plan, Progress, Summary
+from pipelines.train import Progress as TrainProgress
 
 _NAMED = 20  # failures printed one by one
 
@@ -102,10 +102,10 @@ def machine_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{key.replace('_', ' '):{width}}  {text}"
 
 
-def follow_training(meter: Meter) -> Callable[[train.Progress], None]:
+def follow_training(meter: Meter) -> Callable[[TrainProgress], None]:
     """What `pipelines.train.train` shall call after each epoch."""
 
-    def on_progress(now: train.Progress) -> None:
+    def on_progress(now: TrainProgress) -> None:
         meter.show(now.epoch / now.epochs, f"epoch {now.epoch} of {now.epochs} · loss {now.loss:.3f}")
 
     return on_progress
