@@ -15,6 +15,8 @@ from extract.errors import UsageError
 from extract.recipe import Recipe
 from extract.video import VideoReader, open_video
 
+_NO_HOLE_S = 5.0  # shorter than any hole of ``ReadReport.holes_s``; saves asking for the report at every frame
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
@@ -51,14 +53,14 @@ def clips_of(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
     crop = _centre_crop(*reader.size, recipe.crop_px)
     grid = ClipGrid(recipe.clip_frames, recipe.frame_stride, recipe.hop)
     stretch = _Stretch(grid)
-    start_s, longest_s = reader.info.start_s, _longest_step_s(reader, recipe)
+    start_s = last_s = reader.info.start_s
     for batch in reader:
-        for pixels, pts_s, damaged in zip(batch.pixels, batch.pts_s, batch.damaged, strict=True):
-            now_s = float(pts_s) - start_s
-            if stretch.samples and now_s - stretch.last_s > longest_s:
-                yield from stretch.close(reader.report.holes_s[-1][0] - start_s)
+        for pixels, pts_s, damaged in zip(batch.pixels, batch.pts_s.tolist(), batch.damaged, strict=True):
+            for stop_s in _holes_between(reader, last_s, pts_s):
+                yield from stretch.close(stop_s - start_s)
                 stretch = _Stretch(grid)
-            yield from stretch.push(_Sample(pixels[crop], now_s, bool(damaged)))
+            yield from stretch.push(_Sample(pixels[crop], pts_s - start_s, bool(damaged)))
+            last_s = pts_s
     end_s = reader.report.display_end_s
     if stretch.samples and end_s is not None:
         yield from stretch.close(end_s - start_s)
@@ -80,7 +82,6 @@ class _Stretch:
         self._window_first = 0  # sample number of the window's first
         self._next_clip = 0
         self.samples = 0
-        self.last_s = 0.0
 
     def push(self, sample: _Sample) -> Iterator[Clip]:
         """Take the next sample; gives the clip whose display ends when this sample's begins, if there is one."""
@@ -88,7 +89,6 @@ class _Stretch:
             yield self._clip(sample.time_s)
         self._window.append(sample)
         self.samples += 1
-        self.last_s = sample.time_s
         self._forget()
 
     def close(self, stop_s: float) -> Iterator[Clip]:
@@ -124,8 +124,8 @@ def _centre_crop(width: int, height: int, side: int) -> tuple[slice, slice]:
     return slice(top, top + side), slice(left, left + side)
 
 
-def _longest_step_s(reader: VideoReader, recipe: Recipe) -> float:
-    """Seconds between two samples above which a hole lies between them (see ``ReadReport.holes_s``)."""
-    if recipe.fps == "native":
-        return max(10.0, 5 / reader.info.average_fps)
-    return 1.5 / recipe.fps
+def _holes_between(reader: VideoReader, last_s: float, now_s: float) -> list[float]:
+    """Starts of the holes between two consecutive samples. The reader may be ahead, and know of later holes too."""
+    if now_s - last_s < _NO_HOLE_S:
+        return []
+    return [start_s for start_s, _ in reader.report.holes_s if last_s < start_s < now_s]

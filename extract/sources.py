@@ -81,11 +81,11 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected a video file or a folder of videos")
     root = _root(given)
-    files: set[Path] = set()
+    files: dict[Path, Path] = {}  # by absolute path, so that no file comes twice
     others = 0
     for path in given:
         found, passed_over = _files(path)
-        files.update(found)
+        files.update((_absolute(file), file) for file in found)
         others += passed_over
     if not files:
         listed = ", ".join(str(path) for path in given)
@@ -93,7 +93,7 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
             f"no video in {listed} ({others} other files); "
             "files of a folder are recognised by names such as .mp4, .mkv, .webm; name a file itself to try it anyway"
         )
-    sources = (Source(_absolute(file).relative_to(root).as_posix(), str(file)) for file in files)
+    sources = (Source(place.relative_to(root).as_posix(), str(file)) for place, file in files.items())
     return Found(tuple(sorted(sources, key=lambda source: source.video_id)), others)
 
 
@@ -134,8 +134,10 @@ def _files(path: Path) -> tuple[list[Path], int]:
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in names:
+            if name.startswith("."):
+                continue
             if Path(name).suffix.lower() in SUFFIXES:
                 videos.append(Path(folder) / name)
-            elif not name.startswith("."):
+            else:
                 others += 1
     return videos, others
