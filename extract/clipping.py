@@ -25,7 +25,7 @@ class Clip:
     Attributes:
         frames: (T, H, W, 3) uint8 RGB.
         start_s: when its first frame is first displayed.
-        stop_s: when its last real frame's display ends.
+        stop_s: when the display of its last frame ends; for the tail, when the stretch's does.
         real_frames: how many of the T frames are not padding.
         damaged: whether a frame that a broken packet may have spoilt is among them.
     """

@@ -72,9 +72,10 @@ class Engine:
         """(B, T, H, W, 3) uint8 RGB, B at most BATCH -> (B, D) float32."""
         full = np.zeros((BATCH, *clips.shape[1:]), np.uint8)
         full[: len(clips)] = clips
-        x = torch.from_numpy(full).to(self.device).permute(0, 4, 1, 2, 3).float().div_(255)
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (self.mean, self.std))
-        x = x.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last_3d)
+        x = torch.from_numpy(full).to(self.device).permute(0, 4, 1, 2, 3).float()
+        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1, 1)
+        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1, 1)
+        x = torch.addcmul(-mean / std, x, 1 / (255 * std)).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device, _DTYPES[self.precision], enabled=self.precision != "fp32"):
             features = self.backbone.features(x)
         return features[: len(clips)].float().cpu().numpy()

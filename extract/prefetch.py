@@ -12,7 +12,7 @@ _POLL_S = 0.2
 
 
 class Prefetch(Generic[Item]):
-    """Iterate over ``items`` while a thread produces at most ``ahead`` of them in advance.
+    """Iterate over ``items`` while a thread produces ``ahead`` of them in advance, and holds one more.
 
     A context manager: leaving it stops the thread, also in the middle. An exception of ``items`` is raised where
     the consumer would have got the next item.

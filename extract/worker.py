@@ -160,7 +160,7 @@ def _failed(task: Task, reason: str, detail: str) -> Failed:
 
 def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
     report, info = reading.report, reading.info
-    assert report is not None and info is not None, "a video that did not fail has been read to its end"  # noqa: S101, PT018
+    assert info is not None and report is not None and report.display_end_s is not None  # noqa: S101, PT018 - read to its end
     start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True)
     return VideoFeatures(
         video_id=reading.task.video_id,
@@ -169,7 +169,7 @@ def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
         stop_s=np.array(stop_s, np.float64),
         real_frames=np.array(real_frames, np.int32),
         damaged=np.array(damaged, np.bool_),
-        duration_s=max(stop_s),
+        duration_s=report.display_end_s - info.start_s,
         fingerprint=reading.task.fingerprint,
         status="partial" if report.partial else "ok",
         provenance=_provenance(setup, reading, info, report),

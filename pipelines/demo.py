@@ -1,12 +1,14 @@
 """The whole path on made videos: synthesize, extract on Dask workers, train, evaluate. Offline, on the CPU."""
 
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from extract.errors import InputError, MachineError
 from extract.store import FeatureStore
 from pipelines.console import Meter, complain, duration
 from pipelines.evaluate import evaluate
@@ -28,11 +30,14 @@ class World:
 
 WORLDS = (World("order", "classify", 84, 24.0), World("untrimmed", "label", 9, 60.0))
 SEED = 7
+MARK = ".untrimmed-demo"
 HEADS = ("mean", "lstm")
 
 
-def run_demo(folder: Path, *, workers: int = 2, quiet: bool = False) -> dict[str, Any]:
-    """Do all of it in the new folder ``folder``.
+def run_demo(
+    folder: Path, *, workers: int = 2, quiet: bool = False, worlds: Sequence[World] = WORLDS
+) -> dict[str, Any]:
+    """Do all of it in the new folder ``folder``; what an earlier demo left there is removed first.
 
     Two worlds: *order* (one label a video: which of two verbs, far apart, came first, so that a mean over time
     cannot tell) and *untrimmed* (every verb, labelled clip by clip).
@@ -44,13 +49,14 @@ def run_demo(folder: Path, *, workers: int = 2, quiet: bool = False) -> dict[str
         InputError: ``folder`` is not empty.
         MachineError: ``folder`` cannot be written.
     """
+    _clear(folder)
     began = time.monotonic()
-    for world in WORLDS:
+    for world in worlds:
         _make(folder / world.kind, world, quiet=quiet)
     made = time.monotonic()
-    extraction = {world.kind: asdict(_extract(folder, world.kind, workers, quiet=quiet)) for world in WORLDS}
+    extraction = {world.kind: asdict(_extract(folder, world.kind, workers, quiet=quiet)) for world in worlds}
     extracted = time.monotonic()
-    figures = {f"{world.task} {head}": _train(folder, world, head, quiet=quiet) for world in WORLDS for head in HEADS}
+    figures = {f"{world.task} {head}": _train(folder, world, head, quiet=quiet) for world in worlds for head in HEADS}
     ended = time.monotonic()
     result = {
         "folder": str(folder.absolute()),
@@ -61,6 +67,19 @@ def run_demo(folder: Path, *, workers: int = 2, quiet: bool = False) -> dict[str
     }
     (folder / "demo.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo made, and nothing else."""
+    if (folder / MARK).is_file():
+        shutil.rmtree(folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not a demo's folder; choose another -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+    except OSError as error:
+        raise MachineError(f"cannot make {folder}: {error.strerror}; choose another -o") from error
 
 
 def _make(out: Path, world: World, *, quiet: bool) -> None:
@@ -132,7 +151,7 @@ def demo_lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _beside(figures: dict[str, Any], task: str, metric: str) -> Iterator[str]:
     chance = figures[f"{task} mean"]["chance"][metric]
-    names = {"mean": "mean-pool baseline" if task == "classify" else "each clip by itself", "lstm": "LSTM"}
+    names = {"mean": "mean-pool baseline", "lstm": "LSTM"}
     yield f"  {'chance':20} {chance:.2f}"
     for head in HEADS:
         yield f"  {names[head]:20} {figures[f'{task} {head}']['metrics'][metric]:.2f}"

@@ -22,7 +22,7 @@ from extract.worker import Failed, Setup, Task, Unit, UnitResult
 
 UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
 UNITS_PER_WORKER = 4  # at least, where there is video enough
-SHORTEST_UNIT_S = 20.0
+SHORTEST_UNIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

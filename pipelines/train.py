@@ -3,6 +3,7 @@
 B batch, T time steps, D feature width, C classes, N training steps of all videos together.
 """
 
+import contextlib
 import hashlib
 import math
 import time
@@ -55,7 +56,7 @@ def train(
 
     The weights kept are those after the last epoch. Nothing is chosen by the validation labels, so its
     figures are fair ones. The same store, annotations, settings and seed give the same weights, bit for bit, on
-    one machine with one number of threads.
+    one machine.
 
     Raises:
         UsageError: a task or head that is not in this version, or ``out`` is taken.
@@ -68,7 +69,7 @@ def train(
     examples = load_examples(chosen, store, truth, subset=TRAINING_SUBSET)
     held_out = _held_out(chosen, store, truth, subset, examples.classes)
     started = time.time()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         model = new_head(
             head,
@@ -78,7 +79,7 @@ def train(
             settings=values,
         )
         epochs = fit(model, examples, held_out, task=chosen, settings=values, seed=seed, on_progress=on_progress)
-    result = _figures(chosen, model, held_out, len(examples.classes))
+        result = _figures(chosen, model, held_out, len(examples.classes))
     record = {
         **_record(chosen, head, values, seed, store, examples, held_out, subset),
         "annotations_sha256": hashlib.sha256(Path(annotations).read_bytes()).hexdigest(),
@@ -128,6 +129,17 @@ def fit(
         if on_progress is not None:
             on_progress(Progress(epoch, settings.epochs, float(np.mean(losses))))
     return figures
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Heads are small: more threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _checked_task(task: str, head: str) -> Task:

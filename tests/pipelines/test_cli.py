@@ -1,0 +1,134 @@
+"""The command line as its users meet it: exit codes, messages without tracebacks, JSON on stdout alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from extract.store import FeatureStore
+from pipelines import cli
+from pipelines.demo import World, demo_lines, run_demo
+
+
+def untrimmed(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """`cli.main` in this process; its exit code. Output goes to the captured stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["untrimmed", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_help_of_every_command_has_an_example() -> None:
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        shown = CliRunner().invoke(cli.app, [command.callback.__name__, "--help"])
+        assert shown.exit_code == 0
+        assert "Example: untrimmed" in shown.stdout
+
+
+def test_extract_prints_json_alone_on_stdout(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    done = untrimmed("extract", archive / "a/same.mp4", tmp_path / "bad.mp4", "-o", tmp_path / "f.zarr", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert result["videos"] == 1
+    assert result["clips"] == 2
+    assert result["bound_by"] in ("decode", "model", "store")
+    (failure,) = result["failed"]
+    assert failure["video"].endswith("bad.mp4")
+    assert failure["reason"] == "not_media"
+    assert result["clips_per_s"] > 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["extract", "nowhere", "-o", "f.zarr"], 3, "nowhere does not exist"),
+        (["extract", ".", "-o", "f.zarr"], 3, "no video in ."),
+        (["extract", ".", "-o", "f.zarr", "--hop", "-3"], 2, "at least 1"),
+        (["extract", ".", "-o", "f.zarr", "--precision", "int8"], 2, "int8"),
+        (["extract", ".", "-o", "f.zarr", "--weights", "none.safetensors"], 3, "none.safetensors"),
+        (["extract", "."], 2, "--output"),
+        (["info", "."], 3, "not a feature store"),
+        (["synthesize", "opera", "-o", "w"], 2, "opera"),
+        (["train", "localize", "x.zarr", "--annotations", "a.json", "-o", "r"], 3, "x.zarr"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_mistakes_end_with_one_message(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == code
+    shown = capfd.readouterr()
+    assert message in " ".join(shown.err.split())
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_unexpected_errors_keep_their_traceback_for_v(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_path: str) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("pipelines.inspection.store_info", broken)
+    assert run(monkeypatch, "info", "x") == 1
+    assert "unexpected RuntimeError: boom" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="boom"):
+        run(monkeypatch, "info", "x", "-v")
+
+
+def test_dry_run_writes_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "extract", archive, "-o", tmp_path / "f.zarr", "--dry-run", "--json") == 0
+    planned = json.loads(capfd.readouterr().out)
+    assert planned["videos"] == 7
+    assert sum(len(unit["tasks"]) for unit in planned["units"]) == 7
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_info_and_doctor(
+    undisturbed: FeatureStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "info", undisturbed.path, "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["videos"] == 7
+    assert found["recipe"]["backbone"] == "tiny_r2plus1d"
+    assert run(monkeypatch, "info", undisturbed.path) == 0
+    assert "7 videos" in capfd.readouterr().out
+    assert run(monkeypatch, "doctor", "--json") == 0
+    machine = json.loads(capfd.readouterr().out)
+    assert machine["codecs"]["h264"] == "yes"
+    assert run(monkeypatch, "doctor") == 0
+
+
+def test_small_demo_from_end_to_end(tmp_path: Path) -> None:
+    worlds = (World("order", "classify", 6, 16.0), World("untrimmed", "label", 3, 12.0))
+    result = run_demo(tmp_path / "demo", workers=0, quiet=True, worlds=worlds)
+    assert json.loads((tmp_path / "demo/demo.json").read_text())["figures"].keys() == {
+        "classify mean",
+        "classify lstm",
+        "label mean",
+        "label lstm",
+    }
+    text = "\n".join(demo_lines(result))
+    assert "mean-pool baseline" in text
+    assert "chance               0.50" in text
+    assert len(FeatureStore.open(tmp_path / "demo/order.zarr")) == 6

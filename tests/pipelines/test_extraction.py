@@ -1,0 +1,229 @@
+"""The main job end to end, on real encoded files: features, times, resumption, failures, equality."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+import pipelines
+from extract.clips import ClipGrid
+from extract.errors import InputError, MachineError, RecipeMismatchError, UsageError
+from extract.store import FeatureStore
+from extract.video import open_video, probe
+from pipelines.extraction import Options, prepare, run_extraction
+
+SHARED_VIDEOS = Path(__file__).parents[2].parent / "shared" / "videos"
+
+
+def assert_equal_stores(ours: FeatureStore, theirs: FeatureStore) -> None:
+    """Equal catalogue, features and times, to the last bit."""
+    assert list(ours) == list(theirs)
+    assert dict(ours.failures) == dict(theirs.failures)
+    assert ours.recipe_digest == theirs.recipe_digest
+    for video_id in ours:
+        a, b = ours.catalogue[video_id], theirs.catalogue[video_id]
+        assert (a.rows, a.crc32, a.fingerprint, a.status) == (b.rows, b.crc32, b.fingerprint, b.status)
+        assert a.duration_s == b.duration_s
+        for name in ("features", "start_s", "stop_s", "real_frames", "damaged"):
+            np.testing.assert_array_equal(getattr(ours[video_id], name), getattr(theirs[video_id], name))
+
+
+def test_every_video_has_its_clips_at_its_seconds(archive: Path, undisturbed: FeatureStore) -> None:
+    files = {p.relative_to(archive).as_posix() for p in archive.rglob("*.*")}
+    assert set(undisturbed) == files
+    assert "a/same.mp4" in files
+    assert "b/same.mp4" in files
+    for video_id in undisturbed:
+        sequence, info = undisturbed[video_id], probe(archive / video_id)
+        assert info.duration_s is not None
+        with open_video(archive / video_id, fps=10) as reader:
+            samples = sum(len(batch) for batch in reader)
+        assert len(sequence) == ClipGrid(16, 1, 8).count(samples)
+        np.testing.assert_allclose(sequence.start_s, 0.8 * np.arange(len(sequence)), atol=1e-9)
+        assert sequence.stop_s[-1] == sequence.duration_s == pytest.approx(info.duration_s, abs=0.05)
+        np.testing.assert_allclose(sequence.stop_s[:-1], sequence.start_s[:-1] + 1.6, atol=1e-9)
+        assert sequence.real_frames[-1] == samples - 8 * (len(sequence) - 1)
+        assert np.isfinite(sequence.features).all()
+        assert sequence.features.std() > 0
+
+
+def test_published_store_opens_with_xarray(undisturbed: FeatureStore) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        published = xarray.open_zarr(undisturbed.path)
+    assert {"features", "clip_start", "clip_stop", "row_size", "video_id"} <= set(published.variables)
+    ids = published["video_id"].to_numpy().tolist()
+    ends = np.cumsum(published["row_size"].to_numpy())
+    for video_id, end in zip(ids, ends, strict=True):
+        rows = slice(end - len(undisturbed[video_id]), end)
+        np.testing.assert_array_equal(published["features"][rows].to_numpy(), undisturbed[video_id].features)
+        np.testing.assert_array_equal(published["clip_start"][rows].to_numpy(), undisturbed[video_id].start_s)
+
+
+def test_provenance_names_file_decoder_engine(archive: Path, undisturbed: FeatureStore) -> None:
+    record = undisturbed.catalogue["a/same.mp4"]
+    assert record.provenance["uri"] == str(archive / "a/same.mp4")
+    assert record.provenance["codec"] == "h264"
+    assert record.provenance["decoder"] == "pyav"
+    assert record.provenance["decoded_frames"] == 50
+    assert "torch" in str(record.provenance["engine"])
+
+
+def test_two_workers_give_the_same_store(archive: Path, undisturbed: FeatureStore, tmp_path: Path) -> None:
+    store, summary = run_extraction(archive, tmp_path / "f.zarr", options=Options(workers=2))
+    assert summary.videos == len(undisturbed)
+    assert_equal_stores(store, undisturbed)
+
+
+def test_rerun_reads_nothing_again(archive: Path, tmp_path: Path) -> None:
+    first = pipelines.extract(archive / "a", tmp_path / "f.zarr")
+    _, again = run_extraction(archive / "a", tmp_path / "f.zarr", options=Options())
+    assert (again.videos, again.clips, again.already_done) == (0, 0, len(first))
+    assert prepare(archive / "a", tmp_path / "f.zarr", Options()).videos == 0
+
+
+def test_changed_file_is_read_again(archive: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(archive / "a/same.mp4", videos / "x.mp4")
+    before = pipelines.extract(videos, tmp_path / "f.zarr")["x.mp4"].features
+    shutil.copy(archive / "b/same.mp4", videos / "x.mp4")
+    store, summary = run_extraction(videos, tmp_path / "f.zarr", options=Options())
+    assert summary.videos == 1
+    assert not np.array_equal(store["x.mp4"].features, before)
+
+
+def test_bad_files_are_named_and_the_rest_is_done(archive: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(archive / "a", videos)
+    (videos / "empty.mp4").touch()
+    (videos / "text.mp4").write_text("not a video\n" * 100)
+    whole = (videos / "same.mp4").read_bytes()
+    (videos / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    store, summary = run_extraction(videos, tmp_path / "f.zarr", options=Options())
+    failed = {failure["video"]: failure["reason"] for failure in summary.failed}
+    assert failed.keys() == {"empty.mp4", "text.mp4", "cut.mp4"}
+    assert failed["empty.mp4"] == "empty"
+    assert set(store.failures) == set(failed)
+    assert len(store) == len(list((archive / "a").iterdir()))
+    _, again = run_extraction(videos, tmp_path / "f.zarr", options=Options())
+    assert {failure["video"] for failure in again.failed} == set(failed), "a failure is never forgotten"
+    shutil.copy(archive / "b/same.mp4", videos / "empty.mp4")
+    _, mended = run_extraction(videos, tmp_path / "f.zarr", options=Options(retry_failed=True))
+    assert mended.videos == 1
+    assert {failure["video"] for failure in mended.failed} == {"text.mp4", "cut.mp4"}
+
+
+def test_another_recipe_is_refused_with_the_difference(archive: Path, tmp_path: Path) -> None:
+    pipelines.extract(archive / "a/same.mp4", tmp_path / "f.zarr")
+    with pytest.raises(RecipeMismatchError, match=r"hop.*8.*4"):
+        pipelines.extract(archive / "a/same.mp4", tmp_path / "f.zarr", hop=4)
+
+
+def test_auto_precision_follows_the_store(archive: Path, tmp_path: Path) -> None:
+    pipelines.extract(archive / "a/same.mp4", tmp_path / "f.zarr", precision="fp32")
+    store = pipelines.extract(archive / "a", tmp_path / "f.zarr", precision="auto")
+    assert store.recipe["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hop": 0}, "at least 1"),
+        ({"fps": "fast"}, "--fps fast"),
+        ({"fps": 0.0}, "--fps 0"),
+        ({"crop": 300}, "--crop 300 is more than --short-side 112"),
+        ({"precision": "int3"}, "expected auto, fp32, bf16 or fp16"),
+        ({"device": "tpu"}, "expected auto, cpu or cuda"),
+        ({"decoder": "vlc"}, "vlc"),
+        ({"backbone": "alexnet"}, "no backbone called 'alexnet'"),
+        ({"weights": "random:x"}, "whole number"),
+        ({"colour": "bgr"}, "no option is called 'colour'"),
+    ],
+)
+def test_impossible_options(archive: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        pipelines.extract(archive, tmp_path / "f.zarr", **options)
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_bad_places(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        pipelines.extract(tmp_path / "nowhere", tmp_path / "f.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no video in"):
+        pipelines.extract(tmp_path / "empty", tmp_path / "f.zarr")
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_full_disk_leaves_a_whole_store(
+    archive: Path, undisturbed: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "f.zarr"
+    pipelines.extract(archive / "a/same.mp4", out)
+
+    def full(_self: FeatureStore, _videos: object) -> None:
+        raise MachineError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "write_segment", full)
+        with pytest.raises(MachineError, match="No space left"):
+            pipelines.extract(archive / "a", out)
+    assert list(FeatureStore.open(out)) == ["same.mp4"]
+    store = pipelines.extract(archive / "a", out)
+    assert len(store) == len(list((archive / "a").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("workers", "moment"),
+    [
+        (0, "_log/*0.json"),  # the store exists
+        (0, "_segments/*/*"),  # a segment is being written
+        (0, "_log/*1.json"),  # the first unit is committed
+        (0, "_log/*3.json"),
+        (0, "features"),  # publication has begun
+        (2, "_log/*2.json"),
+    ],
+)
+def test_kill_nine_in_the_middle_then_again(
+    archive: Path, undisturbed: FeatureStore, tmp_path: Path, workers: int, moment: str
+) -> None:
+    out = tmp_path / "f.zarr"
+    command = [sys.executable, "-m", "pipelines.cli", "extract", str(archive), "-o", str(out), "-q"]
+    command += ["--workers", str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(moment)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(FeatureStore.open(out)) <= len(undisturbed)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert_equal_stores(FeatureStore.open(out), undisturbed)
+
+
+@pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="no ../shared/videos beside this checkout")
+def test_real_videos_all_give_clips_at_true_seconds(tmp_path: Path) -> None:
+    store, summary = run_extraction(SHARED_VIDEOS, tmp_path / "f.zarr", options=Options())
+    assert summary.failed == []
+    assert summary.partial == ["corrupted.mp4"]
+    for video_id in store:
+        sequence = store[video_id]
+        with open_video(SHARED_VIDEOS / video_id) as reader:
+            for _ in reader:
+                pass
+            report, info = reader.report, reader.info
+        assert report.display_end_s is not None
+        assert sequence.start_s[0] == 0
+        assert sequence.stop_s[-1] == pytest.approx(report.display_end_s - info.start_s, abs=1e-6)
+        assert (np.diff(sequence.start_s) > 0).all()
+        assert (sequence.stop_s > sequence.start_s).all()

@@ -1,0 +1,55 @@
+"""The pages say what is true: their commands and Python run, in order, in an empty folder; their links lead on."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def steps(page: Path) -> list[list[str]]:
+    """The command of each line of a console block, and of each Python block."""
+    found = []
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            found.append([sys.executable, "-c", text])
+        else:
+            found += [["bash", "-c", line] for line in text.splitlines() if line.strip()]
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=lambda page: page.name)
+def test_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for step in steps(page):
+        done = subprocess.run(step, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{step[-1]}\n{done.stdout}\n{done.stderr}"
+
+
+def test_readme_has_a_session() -> None:
+    commands = [step[-1].split()[1] for step in steps(ROOT / "README.md") if step[-1].startswith("untrimmed")]
+    assert commands == ["synthesize", "extract", "info", "train", "evaluate"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_readme_names_every_folder_and_command() -> None:
+    from pipelines.cli import app
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"untrimmed {command.callback.__name__}" in text
+    for folder in ("extract", "seqmodels", "pipelines", "tests", "benchmarks", "docs"):
+        assert f"`{folder}/`" in text
+        assert (ROOT / folder).is_dir()
