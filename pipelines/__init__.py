@@ -1,8 +1,42 @@
-"""What users run: data, extraction, training, evaluation, and the command line."""
+"""What users run: data, extraction, training, evaluation, and the command line.
 
-from pipelines.evaluate import evaluate
-from pipelines.extraction import Options, extract
-from pipelines.synthetic import synthesize
-from pipelines.train import train
+Names are imported when they are first used, so that a command that needs no torch starts at once.
+"""
 
-__all__ = ["Options", "evaluate", "extract", "synthesize", "train"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.checkpoint import load_run
+    from pipelines.config import TrainSettings
+    from pipelines.evaluation import evaluate
+    from pipelines.extraction import Options, extract
+    from pipelines.synthetic import synthesize
+    from pipelines.training import train
+
+__all__ = [
+    "Options",
+    "TrainSettings",
+    "evaluate",
+    "extract",
+    "load_run",
+    "synthesize",
+    "train",
+]
+
+_HOMES = {
+    "Options": "pipelines.extraction",
+    "TrainSettings": "pipelines.config",
+    "evaluate": "pipelines.evaluation",
+    "extract": "pipelines.extraction",
+    "load_run": "pipelines.checkpoint",
+    "synthesize": "pipelines.synthetic",
+    "train": "pipelines.training",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

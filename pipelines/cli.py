@@ -225,7 +225,7 @@ def train(
     from extract.store import FeatureStore
     from pipelines.config import settings_from
     from pipelines.show import follow_training, run_lines
-    from pipelines.train import train as run
+    from pipelines.training import train as run
 
     with Meter(f"train {head}", quiet=quiet) as meter:
         trained = run(
@@ -256,7 +256,7 @@ def evaluate(
 ) -> None:
     """Score a trained head on held-out videos."""
     from extract.store import FeatureStore
-    from pipelines.evaluate import evaluate as score
+    from pipelines.evaluation import evaluate as score
     from pipelines.show import evaluation_lines
 
     result = score(run, FeatureStore.open(store), annotations=annotations, subset=subset)

@@ -11,11 +11,11 @@ from typing import Any
 from extract.errors import InputError, MachineError
 from extract.store import FeatureStore
 from pipelines.console import Meter, complain, duration
-from pipelines.evaluate import evaluate
+from pipelines.evaluation import evaluate
 from pipelines.extraction import Options, Summary, run_extraction
 from pipelines.show import follow_extraction, follow_training
 from pipelines.synthetic import synthesize
-from pipelines.train import train
+from pipelines.training import train
 
 
 @dataclass(frozen=True, slots=True)

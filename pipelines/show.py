@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.checkpoint import Run
 from pipelines.console import Meter, complain, duration
 from pipelines.extraction import Plan, Progress, Summary
-from pipelines.train import Progress as TrainProgress
+from pipelines.training import Progress as TrainProgress
 
 _NAMED = 20  # failures printed one by one
 
@@ -103,7 +103,7 @@ def machine_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def follow_training(meter: Meter) -> Callable[[TrainProgress], None]:
-    """What `pipelines.train.train` shall call after each epoch."""
+    """What `pipelines.training.train` shall call after each epoch."""
 
     def on_progress(now: TrainProgress) -> None:
         meter.show(now.epoch / now.epochs, f"epoch {now.epoch} of {now.epochs} · loss {now.loss:.3f}")

@@ -14,8 +14,8 @@ from extract.errors import InputError, RecipeMismatchError, UsageError
 from pipelines.annotations import Annotations, Segment, VideoAnnotation, write_activitynet
 from pipelines.checkpoint import load_run
 from pipelines.config import TrainSettings, checked_settings, settings_from
-from pipelines.evaluate import evaluate
-from pipelines.train import Progress, train
+from pipelines.evaluation import evaluate
+from pipelines.training import Progress, train
 
 KINDS, WIDTH, BACKGROUND = 16, 256, 2.0
 SIGNAL = 3.3

@@ -22,7 +22,7 @@ from pipelines.annotations import Annotations, read_activitynet
 from pipelines.checkpoint import Run, check_free, new_head, save_run
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples, Store, Task, collate, load_examples
-from pipelines.evaluate import report, score
+from pipelines.evaluation import report, score
 from seqmodels import HEADS, fit_inputs, step_loss, video_loss
 from seqmodels.augment import rescaled_steps, splice_steps
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from pipelines.dataset import Example, Examples
-from pipelines.evaluate import report
+from pipelines.evaluation import report
 
 RNG = np.random.default_rng(0)
 

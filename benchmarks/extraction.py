@@ -1,0 +1,120 @@
+"""Extraction beside its parts and beside the plain loop of other tools, all in one run.
+
+    python benchmarks/extraction.py            # writes benchmarks/results/extraction.json
+
+*plain loop*: decode a clip, run the network on it alone in fp32, take the next; one process. *decode alone* and
+*model alone* are the limits that the whole can reach. Each is measured ``ROUNDS`` times in turn; the medians count.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from extract.backbones import load_backbone
+from extract.clipping import clips_of, open_for
+from extract.engine import Engine
+from extract.recipe import Recipe
+from pipelines import Options, synthesize
+from pipelines.extraction import run_extraction, settle
+
+VIDEOS, SECONDS, ROUNDS = 24, 30.0, 3
+
+
+def clips(files: list[Path], recipe: Recipe) -> Iterator[np.ndarray]:
+    for file in files:
+        with open_for(str(file), recipe, "auto") as reader:
+            yield from (clip.frames for clip in clips_of(reader, recipe))
+
+
+def cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def measured(work: Callable[[], int]) -> tuple[int, float, float]:
+    wall, cpu = time.perf_counter(), cpu_s()
+    count = work()
+    return count, time.perf_counter() - wall, cpu_s() - cpu
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        synthesize("untrimmed", root / "w", videos=VIDEOS, seconds=SECONDS, seed=1)
+        files = sorted((root / "w/videos").iterdir())
+        setup = settle(Options(), root / "settled.zarr")
+        recipe = setup.recipe
+        fast = Engine(load_backbone(), "cpu", recipe.precision, recipe.mean, recipe.std)
+        plain = load_backbone().network
+        held = [clip for clip, _ in zip(clips(files, recipe), range(320), strict=False)]
+        threads = torch.get_num_threads()
+
+        def decode() -> int:
+            return sum(1 for _ in clips(files, recipe))
+
+        def model() -> int:
+            return sum(len(batch) for batch in fast.run((None, clip) for clip in held))
+
+        def loop() -> int:
+            count = 0
+            for clip in clips(files, recipe):
+                x = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 255
+                with torch.inference_mode():
+                    plain.features((x - recipe.mean[0]) / recipe.std[0])
+                count += 1
+            return count
+
+        def whole(workers: int) -> int:
+            with tempfile.TemporaryDirectory(dir=root) as out:
+                _, summary = run_extraction(root / "w/videos", Path(out) / "f.zarr", options=Options(workers=workers))
+            torch.set_num_threads(threads)
+            return summary.clips
+
+        works = {
+            "plain loop": loop,
+            "decode alone": decode,
+            "model alone": model,
+            "untrimmed, in process": lambda: whole(0),
+            "untrimmed, 2 workers": lambda: whole(2),
+        }
+        rounds = [{name: measured(work) for name, work in works.items()} for _ in range(ROUNDS)]
+    result = {
+        name: {
+            "clips_per_s": round(statistics.median(r[name][0] / r[name][1] for r in rounds), 1),
+            "cpu_s_per_clip": round(statistics.median(r[name][2] / r[name][0] for r in rounds), 4),
+        }
+        for name in works
+    }
+    base = result["plain loop"]["clips_per_s"]
+    for name, figures in result.items():
+        figures["times_plain_loop"] = round(figures["clips_per_s"] / base, 2)
+        print(f"{name:24}", figures)
+    report = {
+        "what": f"{VIDEOS} untrimmed videos of {SECONDS:g} s, 160 x 120, H.264 and VP9; {recipe.precision}; the wall "
+        "time includes starting the Dask workers",
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cpu": torch.cpu.get_capabilities().get("cpu_name"),
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+            "av": version("av"),
+            "date": time.strftime("%Y-%m-%d"),
+        },
+        "result": result,
+    }
+    out = Path(__file__).parent / "results/extraction.json"
+    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
