@@ -101,7 +101,7 @@ def clip_pool(path: Path, seeds: range, *, single: bool, workers: int) -> tuple[
     """
     targets = np.stack([clip_target(clip_events(seed, single=single)[1]) for seed in seeds])
     if path.exists():
-        return np.load(path, mmap_mode="r"), targets
+        return np.load(path, mmap_mode="c"), targets
     unfinished = path.with_suffix(".part")
     pool = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(seeds), FRAMES, SIDE_PX, SIDE_PX, 3))
     started = time.monotonic()

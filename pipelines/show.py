@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich.filesize import decimal
+
 from pipelines.checkpoint import Run
 from pipelines.console import Meter, complain, duration
 from pipelines.extraction import Plan, Progress, Summary
@@ -27,7 +29,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
     )
     if plan.others:
-        yield f"{plan.others} other files beside them are not videos by their names"
+        yield f"left alone, not videos by their names: {plan.others} files"
 
 
 def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], None], Callable[[Progress], None]]:
@@ -81,7 +83,7 @@ def info_lines(info: dict[str, Any]) -> Iterator[str]:
     yield f"{info['store']}"
     yield (
         f"  {info['videos']} videos, {info['clips']} clips × {info['recipe']['feature_width']} features, "
-        f"{duration(info['video_s'])} of video, {info['bytes'] / 1e6:.1f} MB"
+        f"{duration(info['video_s'])} of video, {decimal(info['bytes'])} of features"
     )
     yield f"  recipe {info['recipe_digest'][:12]}"
     for key, value in info["recipe"].items():
