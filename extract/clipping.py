@@ -59,7 +59,7 @@ def clips_of(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
             for stop_s in _holes_between(reader, last_s, pts_s):
                 yield from stretch.close(stop_s - start_s)
                 stretch = _Stretch(grid)
-            yield from stretch.push(_Sample(pixels[crop], pts_s - start_s, bool(damaged)))
+            yield from stretch.push(_Sample(pixels[crop].copy(), pts_s - start_s, bool(damaged)))
             last_s = pts_s
     end_s = reader.report.display_end_s
     if stretch.samples and end_s is not None:

@@ -12,6 +12,7 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from extract.errors import MachineError
+from extract.interrupts import children_ignore_interrupts
 from extract.worker import Failed, Setup, Unit, UnitResult, run_unit
 
 _UNITS_PER_WORKER = 2  # submitted ahead, so that no worker waits for the client
@@ -48,17 +49,19 @@ def run_on_cluster(setup: Setup, units: Iterable[Unit], *, workers: int) -> Iter
 
 def _cluster(workers: int) -> LocalCluster:
     try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
+        with children_ignore_interrupts():
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
     except (OSError, RuntimeError) as error:
         raise MachineError(
-            f"no local Dask cluster of {workers} workers could be started: {error}; try --workers 0"
+            f"no local Dask cluster of {workers} workers could be started: {error}; try --workers 0, and in a script "
+            'call this under `if __name__ == "__main__":`'
         ) from error
 
 

@@ -51,7 +51,7 @@ _SAMPLE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One video file of a job. ``video_id``: its path below the job's root, with "/"."""
+    """One video file of a job. ``video_id``: its path below the job's root, with "/"; ``path`` is absolute."""
 
     video_id: str
     path: str
@@ -72,7 +72,7 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
     so that two files of one name never get one id.
 
     Raises:
-        InputError: a path that does not exist, no path at all, or nothing that looks like a video.
+        InputError: a path that does not exist, a folder that cannot be read, or nothing that looks like a video.
     """
     if not paths:
         raise InputError("no path given; expected video files or folders")
@@ -80,12 +80,14 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
     for path in given:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected a video file or a folder of videos")
+        if not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is neither a file nor a folder; expected a video file or a folder of videos")
     root = _root(given)
-    files: dict[Path, Path] = {}  # by absolute path, so that no file comes twice
+    files: set[Path] = set()
     others = 0
     for path in given:
         found, passed_over = _files(path)
-        files.update((_absolute(file), file) for file in found)
+        files.update(_absolute(file) for file in found)
         others += passed_over
     if not files:
         listed = ", ".join(str(path) for path in given)
@@ -93,7 +95,7 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
             f"no video in {listed} ({others} other files); "
             "files of a folder are recognised by names such as .mp4, .mkv, .webm; name a file itself to try it anyway"
         )
-    sources = (Source(place.relative_to(root).as_posix(), str(file)) for place, file in files.items())
+    sources = (Source(place.relative_to(root).as_posix(), str(place)) for place in files)
     return Found(tuple(sorted(sources, key=lambda source: source.video_id)), others)
 
 
@@ -130,14 +132,27 @@ def _files(path: Path) -> tuple[list[Path], int]:
     """Videos in ``path``, and the number of other files. Hidden files and folders are left out of both."""
     if path.is_file():
         return [path], 0
-    videos, others = [], 0
-    for folder, subfolders, names in os.walk(path):
+    videos: list[Path] = []
+    others = 0
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(path, onerror=_unreadable, followlinks=True):
+        place = Path(folder).stat()
+        if (place.st_dev, place.st_ino) in seen:  # a link back up
+            subfolders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in names:
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in SUFFIXES:
-                videos.append(Path(folder) / name)
-            else:
-                others += 1
+        files = [Path(folder) / name for name in names if not name.startswith(".")]
+        found = [file for file in files if file.suffix.lower() in SUFFIXES and not _is_special(file)]
+        videos += found
+        others += len(files) - len(found)
     return videos, others
+
+
+def _is_special(file: Path) -> bool:
+    """Whether it is a pipe, a socket or a device: opening one may wait for ever."""
+    return file.exists() and not file.is_file()
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be searched for videos: {error.strerror}; make it readable") from error

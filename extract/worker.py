@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from extract.backbones import load_backbone
 from extract.clipping import Clip, clips_of, open_for
 from extract.engine import Engine
-from extract.errors import MachineError, VideoError
+from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import Recipe
 from extract.store import FeatureStore, Receipt, VideoFeatures
 from extract.video import ReadReport, VideoInfo
 
-_CLIPS_AHEAD = 48
+_AHEAD_BYTES = 256 << 20
+_FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,14 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
     engine = _engine(setup.recipe, setup.weights, setup.device)
     readings = [_Reading(task) for task in unit.tasks]
     began = time.perf_counter()
-    with Prefetch(_read_all(setup, readings), _CLIPS_AHEAD) as decoding:
+    with Prefetch(_read_all(setup, readings), _clips_ahead(setup.recipe)) as decoding:
         for batch in engine.run(decoding):
             for reading, row in batch:
                 reading.rows.append(row)
             on_clips(len(batch))
     computed = time.perf_counter()
-    videos = [_video_features(setup, reading) for reading in readings if reading.failed is None]
+    made = (_video_features(setup, reading) for reading in readings if reading.failed is None)
+    videos = [video for video in made if video is not None]
     receipt = FeatureStore.open(setup.store).write_segment(videos) if videos else None
     return UnitResult(
         receipt=receipt,
@@ -134,6 +136,11 @@ def _engine(recipe: Recipe, weights: str, device: str) -> Engine:
     return Engine(backbone, device, recipe.precision, recipe.mean, recipe.std)
 
 
+def _clips_ahead(recipe: Recipe) -> int:
+    """How many decoded clips may wait for the backbone."""
+    return max(1, min(48, _AHEAD_BYTES // (3 * recipe.clip_frames * recipe.crop_px**2)))
+
+
 def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
     for reading in readings:
         try:
@@ -142,6 +149,10 @@ def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading
                 yield reading, clip.frames
         except VideoError as error:
             reading.failed = _failed(reading.task, error.reason, error.detail)
+        except (MachineError, UsageError):
+            raise  # not this video's fault
+        except Exception as error:  # whatever a strange file brings about: it must not stop the others
+            reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
 
 
 def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
@@ -158,13 +169,21 @@ def _failed(task: Task, reason: str, detail: str) -> Failed:
     return Failed(task.video_id, task.fingerprint, reason, detail)
 
 
-def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
+def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures | None:
+    """What was made of one video; None, with the reason in ``reading.failed``, when its values cannot be stored."""
+    features = np.stack(reading.rows)
+    wrong = np.argwhere(~(np.abs(features) <= _FLOAT16_MAX))
+    if len(wrong) and setup.recipe.stored_dtype == "float16":
+        clip, column = wrong[0]
+        detail = f"feature {column} of clip {clip} is {features[clip, column]}; float16 holds up to {_FLOAT16_MAX:g}"
+        reading.failed = _failed(reading.task, "overflow", detail)
+        return None
     report, info = reading.report, reading.info
     assert info is not None and report is not None and report.display_end_s is not None  # noqa: S101, PT018 - read to its end
     start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True)
     return VideoFeatures(
         video_id=reading.task.video_id,
-        features=np.stack(reading.rows),
+        features=features,
         start_s=np.array(start_s, np.float64),
         stop_s=np.array(stop_s, np.float64),
         real_frames=np.array(real_frames, np.int32),

@@ -35,14 +35,15 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == STOPPED:  # typer's own answer to Ctrl-C
+            complain("untrimmed: stopped. An extraction goes on from here when the same command is run again.")
+        raise
     except UntrimmedError as error:
         if verbose:
             raise
         complain(f"untrimmed: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        complain("untrimmed: stopped. What was finished is kept; the same command again goes on from there.")
-        sys.exit(STOPPED)
     except Exception as error:  # the last line of defence: no traceback unless asked for
         if verbose:
             raise
@@ -117,7 +118,7 @@ def synthesize(
 @app.command(epilog="Example: untrimmed extract archive/ -o features.zarr --workers 2")
 def extract(
     paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="PATH…")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
     backbone: Annotated[str, typer.Option(help="Network that reads the clips.")] = "tiny_r2plus1d",
     weights: Annotated[str, typer.Option(help="embedded, a .safetensors file, or random:SEED.")] = "embedded",
     clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip.")] = None,
@@ -176,7 +177,7 @@ def extract(
 
 @app.command(epilog="Example: untrimmed info features.zarr")
 def info(
-    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
     as_json: Json = False,
     _verbose: Verbose = False,
 ) -> None:
@@ -211,7 +212,7 @@ def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
 )
 def train(
     task: Annotated[str, typer.Argument(help="classify (one label a video) or label (every clip).", metavar="TASK")],
-    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
     head: Annotated[str, typer.Option(help="lstm, mean or max.")] = "lstm",
@@ -248,7 +249,7 @@ def train(
 @app.command(epilog="Example: untrimmed evaluate runs/lstm features.zarr --annotations labels.json")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
-    store: Annotated[Path, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     subset: Annotated[str, typer.Option(help="Which subset to score.")] = "validation",
     as_json: Json = False,

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 LINE_EVERY_S = 5.0
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class Meter:

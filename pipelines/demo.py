@@ -71,11 +71,12 @@ def run_demo(
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier demo made, and nothing else."""
-    if (folder / MARK).is_file():
-        shutil.rmtree(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a demo's folder; choose another -o")
     try:
+        for name in (*(world.kind for world in WORLDS), *(f"{world.kind}.zarr" for world in WORLDS), "runs"):
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from extract.backbones import BACKBONES, EMBEDDED, load_backbone
 from extract.clips import ClipGrid
 from extract.engine import settle_device, settle_precision
-from extract.errors import MachineError, UsageError, VideoError
+from extract.errors import InputError, MachineError, UsageError, VideoError
 from extract.job import run_here, run_on_cluster
 from extract.recipe import Recipe
 from extract.sources import Found, Source, find_videos, fingerprint
@@ -23,6 +23,7 @@ from extract.worker import Failed, Setup, Task, Unit, UnitResult
 UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
 UNITS_PER_WORKER = 4  # at least, where there is video enough
 SHORTEST_UNIT_S = 5.0
+UNREADABLE = "unreadable"  # in place of a fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,9 @@ class Progress:
 def extract(paths: str | Path | Sequence[str | Path], out: str | Path, **options: Any) -> FeatureStore:  # noqa: ANN401
     """Extract the clip features of every video in ``paths`` into the store ``out``; ``options`` as in `Options`.
 
+    With ``workers`` above 0, a script must call it under ``if __name__ == "__main__":``, because the worker
+    processes import the script.
+
     Errors as in `run_extraction`. Videos that failed are in the store's ``failures``.
     """
     known = [choice.name for choice in fields(Options)]
@@ -134,11 +138,8 @@ def run_extraction(
         StoreError, RecipeMismatchError: ``out`` is no store, or holds features of another recipe.
         MachineError: the disk is full, or ``out`` cannot be written.
     """
-    setup = settle(options, Path(out))
-    found = find_videos(_listed(paths))
-    store = FeatureStore.open_or_create(out, setup.recipe.as_dict())
-    plan = make_plan(found, store, setup, options)
-    _check_space(store, plan)
+    plan = prepare(paths, out, options)
+    store = FeatureStore.open_or_create(out, plan.setup.recipe.as_dict())
     on_plan(plan)
     summary = _run(plan, store, options, on_progress)
     store.publish()
@@ -146,25 +147,30 @@ def run_extraction(
 
 
 def prepare(paths: str | Path | Sequence[str | Path], out: str | Path, options: Options) -> Plan:
-    """The plan that `run_extraction` with these arguments would follow; writes nothing. Errors as there."""
-    setup = settle(options, Path(out))
-    found = find_videos(_listed(paths))
-    store = FeatureStore.open_or_create(out, setup.recipe.as_dict()) if (Path(out) / "_log").is_dir() else None
-    return make_plan(found, store, setup, options)
+    """The plan that `run_extraction` with these arguments follows; writes nothing. Errors as there."""
+    store = FeatureStore.find(out)
+    setup = settle(options, out, store)
+    if store is not None:
+        store.check_recipe(setup.recipe.as_dict())
+    plan = make_plan(find_videos(_listed(paths)), store, setup, options)
+    _check_space(Path(out), plan)
+    return plan
 
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def settle(options: Options, out: Path) -> Setup:
-    """Replace every "auto" and default by its value here and now; in an existing store, by the store's own."""
+def settle(options: Options, out: str | Path, store: FeatureStore | None = None) -> Setup:
+    """Replace every "auto" and default by its value here and now; the precision by that of ``store``, if there."""
     backbone = load_backbone(options.backbone, options.weights)
     spec, clips = BACKBONES[options.backbone], BACKBONES[options.backbone].clips
     device = settle_device(options.device)
     precision = options.precision
-    if precision == "auto" and (out / "_log").is_dir():
-        precision = str(FeatureStore.open(out).recipe.get("precision", "auto"))
+    if precision == "auto" and store is not None:
+        precision = str(store.recipe.get("precision", "auto"))
+        if precision == "fp16" and device == "cpu":
+            raise MachineError(f"{store.path} was made in fp16, which only GPUs compute; go on with it on a GPU")
     short_side = _or(options.short_side, clips.short_side_px)
     recipe = Recipe(
         backbone=options.backbone,
@@ -186,8 +192,8 @@ def settle(options: Options, out: Path) -> Setup:
         raise UsageError(f"--crop {recipe.crop_px} is more than --short-side {short_side}; expected at most that")
     weights = str(Path(options.weights).absolute()) if Path(options.weights).is_file() else options.weights
     cores = os.cpu_count() or 1
-    threads = max(1, cores // options.workers) if options.workers else cores
-    return Setup(str(out.absolute()), recipe, weights, device, options.decoder, threads)
+    threads = max(1, cores // options.workers if options.workers else cores - 1)  # one core decodes
+    return Setup(str(Path(out).absolute()), recipe, weights, device, options.decoder, threads)
 
 
 def _or(given: int | None, default: int) -> int:
@@ -218,7 +224,7 @@ def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: O
     known: list[Failed] = []
     failed: list[Failed] = []
     done = 0
-    catalogue, failures = (store.catalogue, store.failures) if store else ({}, {})
+    catalogue, failures = ({}, {}) if store is None else (store.catalogue, store.failures)
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for source, mark in zip(found.sources, pool.map(_fingerprint, found.sources), strict=True):
             record, failure = catalogue.get(source.video_id), failures.get(source.video_id)
@@ -226,6 +232,11 @@ def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: O
                 failed.append(mark)
             elif record is not None and record.fingerprint == mark:
                 done += 1
+            elif record is not None and record.provenance["uri"] != source.path:
+                raise InputError(
+                    f"{source.path} would be stored as {source.video_id!r}, but that is {record.provenance['uri']} in "
+                    "the store; give the folder that holds both, or another -o"
+                )
             elif failure is not None and failure.fingerprint == mark and not options.retry_failed:
                 known.append(Failed(source.video_id, mark, failure.reason, failure.detail))
             else:
@@ -238,10 +249,13 @@ def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: O
 
 
 def _fingerprint(source: Source) -> str | Failed:
+    readable_id = source.video_id.encode("utf-8", "backslashreplace").decode()
+    if readable_id != source.video_id:
+        return Failed(readable_id, UNREADABLE, "name", "its name is not valid UTF-8; rename the file")
     try:
         return fingerprint(source.path)
     except VideoError as error:
-        return Failed(source.video_id, "unreadable", error.reason, error.detail)
+        return Failed(source.video_id, UNREADABLE, error.reason, error.detail)
 
 
 def _probed(task: Task) -> Task | Failed:
@@ -273,15 +287,15 @@ def _estimated_clips(task: Task, recipe: Recipe) -> int:
     return max(1, ClipGrid(recipe.clip_frames, recipe.frame_stride, recipe.hop).count(samples))
 
 
-def _check_space(store: FeatureStore, plan: Plan) -> None:
+def _check_space(out: Path, plan: Plan) -> None:
     """Twice the features' size: once in the segments, once in the published arrays."""
     needed = (
         2 * plan.clips * plan.setup.recipe.feature_width * (2 if plan.setup.recipe.stored_dtype == "float16" else 4)
     )
-    free = shutil.disk_usage(store.path).free
+    free = shutil.disk_usage(next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())).free
     if needed > free:
         raise MachineError(
-            f"{store.path} needs about {needed / 1e9:.1f} GB for {plan.clips} clips, {free / 1e9:.1f} GB are free; "
+            f"{out} needs about {needed / 1e6:.1f} MB for {plan.clips} clips, {free / 1e6:.1f} MB are free; "
             "free some space, choose another -o, or a larger --hop"
         )
 
@@ -292,7 +306,7 @@ def _run(plan: Plan, store: FeatureStore, options: Options, on_progress: Callabl
     summary = Summary(str(store.path), store.recipe_digest, already_done=plan.done)
     busy = {"decode": 0.0, "model": 0.0, "store": 0.0}
     for failed in plan.failed:
-        store.record_failure(failed.video_id, failed.fingerprint, failed.reason, failed.detail)
+        _record(store, failed)
     failures = [*plan.known, *plan.failed]
     video_s = 0.0
     for result in _results(plan, options, progress, on_progress):
@@ -300,7 +314,7 @@ def _run(plan: Plan, store: FeatureStore, options: Options, on_progress: Callabl
             store.commit(result.receipt)
             summary.partial += [video.video_id for video in result.receipt.videos if video.status == "partial"]
         for failed in result.failed:
-            store.record_failure(failed.video_id, failed.fingerprint, failed.reason, failed.detail)
+            _record(store, failed)
         failures += result.failed
         summary.videos += len(result.receipt.videos) if result.receipt else 0
         summary.clips += result.clips
@@ -317,6 +331,14 @@ def _run(plan: Plan, store: FeatureStore, options: Options, on_progress: Callabl
     summary.busy_s = busy
     summary.bound_by = max(busy, key=lambda stage: busy[stage])
     return summary
+
+
+def _record(store: FeatureStore, failed: Failed) -> None:
+    """Write a failure to the log, once. A video whose features are there stays good while its file is away."""
+    known = store.failures.get(failed.video_id)
+    same = known is not None and (known.fingerprint, known.reason) == (failed.fingerprint, failed.reason)
+    if not same and not (failed.fingerprint == UNREADABLE and failed.video_id in store):
+        store.record_failure(failed.video_id, failed.fingerprint, failed.reason, failed.detail)
 
 
 def _results(

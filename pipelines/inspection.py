@@ -12,7 +12,7 @@ import torch
 from extract.backbones import EMBEDDED, load_backbone
 from extract.engine import has_amx, settle_device, settle_precision
 from extract.store import FeatureStore
-from extract.video._codecs import decoding
+from extract.video import decoding
 
 
 def store_info(path: str | Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from extract.backbones import BACKBONES, EMBEDDED
 from extract.backbones.tiny import TinyR2Plus1D
 from extract.engine import has_amx
 from extract.video import read_frames
@@ -35,8 +36,9 @@ from pipelines.synthetic.verbs import MIRRORED, REVERSED, VERBS, Event
 FIRST_SEED = 2**40
 IDLE = "idle"
 CLASSES = (*VERBS, IDLE)
-FRAMES, SIDE_PX = 16, 112
-MEAN, STD = 0.45, 0.225  # of the 0..1 range, every channel
+CLIPS = BACKBONES[EMBEDDED].clips
+FRAMES, SIDE_PX = CLIPS.clip_frames, CLIPS.crop_px
+MEAN, STD = CLIPS.mean[0], CLIPS.std[0]  # of the 0..1 range, every channel
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def render_clip(job: tuple[int, bool]) -> NDArray[np.uint8]:
     """One clip (T, H, W, 3) uint8 of (seed, single): drawn, encoded, and read as extraction would read it."""
     seed, single = job
     rng, events = clip_events(seed, single=single)
-    scene = compose(rng, events=events, duration_s=FRAMES / 10, distractors=int(rng.integers(0, 4)))
+    scene = compose(rng, events=events, duration_s=FRAMES / CLIPS.fps, distractors=int(rng.integers(0, 4)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(path, scene.frame, CLIP, list(range(FRAMES)))

@@ -56,7 +56,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     EMBEDDED: BackboneSpec(
         build=_tiny_r2plus1d,
         feature_width=FEATURE_WIDTH,
-        layer="global-mean",
+        layer="blocks",
         clips=ClipDefaults(16, 1, 8, 10.0, 112, 112, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
         embedded=True,
         licence="Apache-2.0",
@@ -129,8 +129,10 @@ def load_backbone(name: str = EMBEDDED, weights: str | Path = "embedded") -> Bac
 
 
 def _random(name: str, seed: str) -> TinyR2Plus1D:
-    if not seed.isdecimal():
-        raise UsageError(f"--weights random:{seed}: the seed is not a whole number; write for example random:0")
+    if not seed.isdecimal() or int(seed) >= 2**63:
+        raise UsageError(
+            f"--weights random:{seed}: the seed is not a whole number below 2**63; write for example random:0"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
         return BACKBONES[name].build()

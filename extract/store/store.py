@@ -93,18 +93,41 @@ class FeatureStore:
             RecipeMismatchError: the store was made with another recipe.
             StoreError: the folder holds something that is not a store.
         """
-        objects = _objects(path)
         plain = _plain(recipe)
         _clip_specs(plain)
-        if log.recipe_of(objects) is None:
-            if not is_unused(objects.root):
-                raise StoreError(
-                    f"{objects.root} exists, is not empty and is not a feature store: {_found(objects.root)}"
-                )
-            log.start(objects, plain)
+        if cls.find(path) is None:
+            log.start(_objects(path), plain)
         store = cls.open(path)
-        _check_same(store, plain)
+        store.check_recipe(plain)
         return store
+
+    @classmethod
+    def find(cls, path: str | Path) -> Self | None:
+        """The store at ``path``, or None where one can be made; writes nothing.
+
+        Raises:
+            StoreError: the folder holds something that is not a store.
+        """
+        objects = _objects(path)
+        if log.recipe_of(objects) is not None:
+            return cls.open(path)
+        if not is_unused(objects.root):
+            raise StoreError(f"{objects.root} exists, is not empty and is not a feature store: {_found(objects.root)}")
+        return None
+
+    def check_recipe(self, recipe: Mapping[str, object]) -> None:
+        """Refuse another recipe than the store's.
+
+        Raises:
+            RecipeMismatchError: names each key that differs.
+        """
+        lines = difference(self.recipe, _plain(recipe))
+        if lines:
+            raise RecipeMismatchError(
+                f"{self.path} holds features of another recipe:\n  "
+                + "\n  ".join(lines)
+                + "\nUse another output folder (-o), or the same options as before"
+            )
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reopen, (type(self), self.path, self._last)
@@ -276,16 +299,6 @@ def _clip_specs(recipe: Mapping[str, object]) -> tuple[Spec, ...]:
             "expected float16 or float32, and a whole number of at least 1"
         )
     return clip_specs(str(dtype), width)
-
-
-def _check_same(store: FeatureStore, recipe: Mapping[str, object]) -> None:
-    lines = difference(store.recipe, recipe)
-    if lines:
-        raise RecipeMismatchError(
-            f"{store.path} holds features of another recipe:\n  "
-            + "\n  ".join(lines)
-            + "\nUse another output folder (-o), or the same options as before"
-        )
 
 
 def _found(folder: Path) -> str:

@@ -4,6 +4,7 @@ Times are seconds on the container's clock, float64; intervals are half-open. No
 imports a decoder.
 """
 
+from extract.video._codecs import decoding
 from extract.video._pixels import resize_kernel
 from extract.video._probe import probe
 from extract.video._reader import VideoReader, open_video, read_frames
@@ -17,6 +18,7 @@ __all__ = [
     "ReadReport",
     "VideoInfo",
     "VideoReader",
+    "decoding",
     "open_video",
     "probe",
     "read_frames",

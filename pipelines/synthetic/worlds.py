@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.errors import InputError, MachineError, UsageError
+from extract.interrupts import children_ignore_interrupts
 from pipelines.annotations import Annotations, Segment, VideoAnnotation, write_activitynet
 from pipelines.synthetic.encode import ENCODINGS, write_video
 from pipelines.synthetic.scene import compose
@@ -96,11 +97,14 @@ def synthesize(
         boxes[script.video_id] = found
         on_progress(len(boxes), len(scripts))
     annotations = _annotations(scripts, lambda s: _task_segments(kind, s))
-    write_activitynet(annotations, out / "annotations.json")
-    write_activitynet(_annotations(scripts, _verb_segments), out / "verbs.json")
-    _write_boxes(out, boxes)
-    if kind == "trimmed":
-        _write_kinetics(out / "kinetics.csv", scripts)
+    try:
+        write_activitynet(annotations, out / "annotations.json")
+        write_activitynet(_annotations(scripts, _verb_segments), out / "verbs.json")
+        _write_boxes(out, boxes)
+        if kind == "trimmed":
+            _write_kinetics(out / "kinetics.csv", scripts)
+    except OSError as error:
+        raise _unwritable(out, error) from error
     return annotations
 
 
@@ -221,9 +225,13 @@ def _perform_all(
         return
     spawn = multiprocessing.get_context("spawn")  # a forked process inherits locks of decoder threads
     with ProcessPoolExecutor(min(workers, len(scripts)), mp_context=spawn) as pool:
-        futures = {pool.submit(perform, script, folder): script for script in scripts}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        with children_ignore_interrupts():
+            futures = {pool.submit(perform, script, folder): script for script in scripts}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def perform(script: Script, folder: Path) -> list[tuple[int, int, str, Box]]:
@@ -242,10 +250,12 @@ def perform(script: Script, folder: Path) -> list[tuple[int, int, str, Box]]:
         )
         unfinished.with_suffix(f".part{encoding.suffix}").replace(folder / script.video_id)
     except OSError as error:
-        raise MachineError(
-            f"cannot write {folder / script.video_id}: {error}; free some space or choose another -o"
-        ) from error
+        raise _unwritable(folder / script.video_id, error) from error
     return [(second, *found) for second in range(int(script.duration_s)) for found in scene.boxes(second)]
+
+
+def _unwritable(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"cannot write {path}: {error.strerror or error}; free some space or choose another -o")
 
 
 def _annotations(scripts: Sequence[Script], segments: Callable[[Script], tuple[Segment, ...]]) -> Annotations:

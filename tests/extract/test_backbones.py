@@ -113,7 +113,7 @@ def test_wrong_shapes_are_refused(backbone: Backbone, shape: tuple[int, ...], to
     [
         ("pretrained", "--weights pretrained: .* is not downloaded; expected embedded"),
         ("https://example.org/w.safetensors", "is not downloaded"),
-        ("random:x", "random:x: the seed is not a whole number; write for example random:0"),
+        ("random:x", "random:x: the seed is not a whole number below 2"),
         ("random:", "the seed is not a whole number"),
         ("random:-1", "the seed is not a whole number"),
     ],

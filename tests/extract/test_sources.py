@@ -1,5 +1,6 @@
 """Which files a job reads, their ids, and fingerprints."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -155,3 +156,24 @@ def test_fingerprint_of_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(VideoError, match=r"cannot be read: Permission denied.*\[permission\]"):
         fingerprint(tmp_path / "locked.mp4")
+
+
+def test_pipes_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    os.mkfifo(tmp_path / "b.mp4")
+    found = find_videos([tmp_path])
+    assert [source.video_id for source in found.sources] == ["a.mp4"]
+    assert found.others == 1
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        find_videos([tmp_path / "b.mp4"])
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.mp4").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/link").symlink_to(tmp_path / "real")
+    (tmp_path / "root/up").symlink_to(tmp_path / "root")
+    found = find_videos([tmp_path / "root"])
+    assert [source.video_id for source in found.sources] == ["link/a.mp4"]
+    assert Path(found.sources[0].path).is_absolute()

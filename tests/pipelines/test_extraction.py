@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 import xarray
 
 import pipelines
+from extract.clipping import Clip, clips_of
 from extract.clips import ClipGrid
 from extract.errors import InputError, MachineError, RecipeMismatchError, UsageError
+from extract.recipe import Recipe
 from extract.store import FeatureStore
-from extract.video import open_video, probe
+from extract.video import VideoReader, open_video, probe
 from pipelines.extraction import Options, prepare, run_extraction
 
 SHARED_VIDEOS = Path(__file__).parents[2].parent / "shared" / "videos"
@@ -120,6 +123,63 @@ def test_bad_files_are_named_and_the_rest_is_done(archive: Path, tmp_path: Path)
     _, mended = run_extraction(videos, tmp_path / "f.zarr", options=Options(retry_failed=True))
     assert mended.videos == 1
     assert {failure["video"] for failure in mended.failed} == {"text.mp4", "cut.mp4"}
+
+
+def test_a_folder_with_the_same_names_is_refused(archive: Path, tmp_path: Path) -> None:
+    """Both hold same.mp4: one must not take the other's place."""
+    out = tmp_path / "f.zarr"
+    pipelines.extract(archive / "a", out)
+    with pytest.raises(InputError, match=r"b/same.mp4 would be stored as 'same.mp4', but that is .*a/same.mp4"):
+        pipelines.extract(archive / "b", out)
+
+
+def test_creation_cut_short_is_no_obstacle(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "f.zarr/_log").mkdir(parents=True)
+    assert len(pipelines.extract(archive / "a/same.mp4", tmp_path / "f.zarr")) == 1
+
+
+def test_an_unforeseen_error_in_one_video_does_not_stop_the_others(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sometimes(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
+        if reader.info.path.endswith("same.mp4"):
+            raise ZeroDivisionError("strange file")
+        yield from clips_of(reader, recipe)
+
+    monkeypatch.setattr("extract.worker.clips_of", sometimes)
+    store, summary = run_extraction(archive / "a", tmp_path / "f.zarr", options=Options())
+    (failure,) = summary.failed
+    assert failure == {"video": "same.mp4", "reason": "unexpected", "detail": "ZeroDivisionError: strange file"}
+    assert len(store) == len(list((archive / "a").iterdir())) - 1
+
+
+def test_features_that_float16_cannot_hold_fail_their_video(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extract.worker._FLOAT16_MAX", 0.0)
+    store, summary = run_extraction(archive / "a/same.mp4", tmp_path / "f.zarr", options=Options())
+    assert [failure["reason"] for failure in summary.failed] == ["overflow"]
+    assert len(store) == 0
+    assert list(store.failures) == ["same.mp4"]
+    _, again = run_extraction(archive / "a/same.mp4", tmp_path / "f.zarr", options=Options())
+    assert [failure["reason"] for failure in again.failed] == ["overflow"], "not tried again unless asked"
+
+
+def test_interrupt_ends_quickly_and_quietly(archive: Path, undisturbed: FeatureStore, tmp_path: Path) -> None:
+    out = tmp_path / "f.zarr"
+    command = [sys.executable, "-m", "pipelines.cli", "extract", str(archive), "-o", str(out), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("_log/*1.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    if process.returncode != 0:  # 0: it had just finished
+        assert process.returncode == 130
+        assert "stopped" in shown
+    assert "Traceback" not in shown
+    subprocess.run([*command[:-2], "-q"], check=True, stdout=subprocess.DEVNULL)
+    assert_equal_stores(FeatureStore.open(out), undisturbed)
 
 
 def test_another_recipe_is_refused_with_the_difference(archive: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from extract.backbones import BACKBONES, EMBEDDED, load_backbone
 from pipelines import pretrain
 from pipelines.pretrain import CLASSES, FRAMES, SIDE_PX, Settings, augment, clip_events, clip_target, to_input
 from pipelines.synthetic import VERBS, synthesize
+from pipelines.synthetic.encode import CLIP
 from pipelines.synthetic.verbs import Event
 from pipelines.synthetic.worlds import MAX_SEED
 
@@ -55,7 +56,8 @@ def test_same_normalisation_as_in_extraction() -> None:
     clips = BACKBONES[EMBEDDED].clips
     assert clips.mean == (pretrain.MEAN,) * 3
     assert clips.std == (pretrain.STD,) * 3
-    assert (clips.clip_frames, clips.crop_px) == (FRAMES, SIDE_PX)
+    assert float(CLIP.rate) == clips.fps
+    assert BACKBONES[EMBEDDED].build().classifier.out_features == len(CLASSES)
 
 
 def test_loop_learns_and_repeats() -> None:
