@@ -83,7 +83,7 @@ def save_run(
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
-        safetensors.torch.save_file(head.state_dict(), partial / HEAD_FILE)
+        (partial / HEAD_FILE).write_bytes(safetensors.torch.save(head.state_dict()))
         (partial / RECORD_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
         lines = [json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs]
         (partial / METRICS_FILE).write_text("".join(lines), "utf-8")
