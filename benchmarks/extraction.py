@@ -47,46 +47,43 @@ def measured(work: Callable[[], int]) -> tuple[int, float, float]:
     return count, time.perf_counter() - wall, cpu_s() - cpu
 
 
+def works_on(root: Path) -> dict[str, Callable[[], int]]:
+    """What is measured, each on the videos below ``root`` and giving its number of clips."""
+    files = sorted((root / "w/videos").iterdir())
+    recipe = settle(Options(), root / "settled.zarr").recipe
+    fast = Engine(load_backbone(), "cpu", recipe.precision, recipe.mean, recipe.std)
+    plain = load_backbone().network
+    held = [clip for clip, _ in zip(clips(files, recipe), range(320), strict=False)]
+    threads = torch.get_num_threads()
+
+    def loop() -> int:
+        count = 0
+        for clip in clips(files, recipe):
+            x = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 255
+            with torch.inference_mode():
+                plain.features((x - recipe.mean[0]) / recipe.std[0])
+            count += 1
+        return count
+
+    def whole(workers: int) -> int:
+        with tempfile.TemporaryDirectory(dir=root) as out:
+            _, summary = run_extraction(root / "w/videos", Path(out) / "f.zarr", options=Options(workers=workers))
+        torch.set_num_threads(threads)
+        return summary.clips
+
+    return {
+        "plain loop": loop,
+        "decode alone": lambda: sum(1 for _ in clips(files, recipe)),
+        "model alone": lambda: sum(len(batch) for batch in fast.run((None, clip) for clip in held)),
+        "untrimmed, in process": lambda: whole(0),
+        "untrimmed, 2 workers": lambda: whole(2),
+    }
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        synthesize("untrimmed", root / "w", videos=VIDEOS, seconds=SECONDS, seed=1)
-        files = sorted((root / "w/videos").iterdir())
-        setup = settle(Options(), root / "settled.zarr")
-        recipe = setup.recipe
-        fast = Engine(load_backbone(), "cpu", recipe.precision, recipe.mean, recipe.std)
-        plain = load_backbone().network
-        held = [clip for clip, _ in zip(clips(files, recipe), range(320), strict=False)]
-        threads = torch.get_num_threads()
-
-        def decode() -> int:
-            return sum(1 for _ in clips(files, recipe))
-
-        def model() -> int:
-            return sum(len(batch) for batch in fast.run((None, clip) for clip in held))
-
-        def loop() -> int:
-            count = 0
-            for clip in clips(files, recipe):
-                x = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 255
-                with torch.inference_mode():
-                    plain.features((x - recipe.mean[0]) / recipe.std[0])
-                count += 1
-            return count
-
-        def whole(workers: int) -> int:
-            with tempfile.TemporaryDirectory(dir=root) as out:
-                _, summary = run_extraction(root / "w/videos", Path(out) / "f.zarr", options=Options(workers=workers))
-            torch.set_num_threads(threads)
-            return summary.clips
-
-        works = {
-            "plain loop": loop,
-            "decode alone": decode,
-            "model alone": model,
-            "untrimmed, in process": lambda: whole(0),
-            "untrimmed, 2 workers": lambda: whole(2),
-        }
+        synthesize("untrimmed", Path(folder) / "w", videos=VIDEOS, seconds=SECONDS, seed=1)
+        works = works_on(Path(folder))
         rounds = [{name: measured(work) for name, work in works.items()} for _ in range(ROUNDS)]
     result = {
         name: {
@@ -99,21 +96,20 @@ def main() -> None:
     for name, figures in result.items():
         figures["times_plain_loop"] = round(figures["clips_per_s"] / base, 2)
         print(f"{name:24}", figures)
-    report = {
-        "what": f"{VIDEOS} untrimmed videos of {SECONDS:g} s, 160 x 120, H.264 and VP9; {recipe.precision}; the wall "
-        "time includes starting the Dask workers",
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cpu": torch.cpu.get_capabilities().get("cpu_name"),
-            "cores": os.cpu_count(),
-            "torch": version("torch"),
-            "av": version("av"),
-            "date": time.strftime("%Y-%m-%d"),
-        },
-        "result": result,
+    machine = {
+        "cpu": torch.cpu.get_capabilities().get("cpu_name"),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": version("torch"),
+        "av": version("av"),
+        "date": time.strftime("%Y-%m-%d"),
     }
+    what = (
+        f"{VIDEOS} untrimmed videos of {SECONDS:g} s, 160 x 120, H.264 and VP9; precision auto; "
+        "the wall time includes starting the Dask workers"
+    )
     out = Path(__file__).parent / "results/extraction.json"
-    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    out.write_text(json.dumps({"what": what, "machine": machine, "result": result}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
