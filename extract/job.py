@@ -60,7 +60,7 @@ def _cluster(workers: int) -> LocalCluster:
             )
     except (OSError, RuntimeError) as error:
         raise MachineError(
-            f"no local Dask cluster of {workers} workers could be started: {error}; try --workers 0, and in a script "
+            f"no local Dask cluster of {workers} workers could be started ({error}): try workers=0, and in a script "
             'call this under `if __name__ == "__main__":`'
         ) from error
 

@@ -151,7 +151,7 @@ def _segment(where: str, row: object) -> Segment:
 
 def _number(where: str, name: str, value: object, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: {name} holds {_shown(value)}; expected {expected}. Correct the file")
+        raise InputError(f"{where}: {name} is {_shown(value)}; expected {expected}. Correct the file")
     return float(value)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from extract.errors import UntrimmedError
+from pipelines.config import TrainSettings
 from pipelines.console import Meter, complain, duration, out
 
 app = typer.Typer(
@@ -28,6 +29,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
 FAILED_INPUTS = 4
 STOPPED = 130
+_SET = "key=value, more than once; defaults: " + ", ".join(
+    f"{key}={field.default}" for key, field in TrainSettings.model_fields.items()
+)
 
 
 def main() -> None:
@@ -121,12 +125,12 @@ def extract(
     output: Annotated[str, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
     backbone: Annotated[str, typer.Option(help="Network that reads the clips.")] = "tiny_r2plus1d",
     weights: Annotated[str, typer.Option(help="embedded, a .safetensors file, or random:SEED.")] = "embedded",
-    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip.")] = None,
-    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip.")] = None,
-    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Samples per second, or native.")] = None,
-    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip (embedded backbone: 16).")] = None,
+    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip (1).")] = None,
+    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips (8).")] = None,
+    fps: Annotated[str | None, typer.Option(help="Samples per second, or native (10).")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels (112).")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels (112).")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
@@ -216,7 +220,7 @@ def train(
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
     head: Annotated[str, typer.Option(help="lstm, mean or max.")] = "lstm",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, more than once.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=_SET)] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
     as_json: Json = False,
     quiet: Quiet = False,

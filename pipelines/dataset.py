@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.errors import InputError
-from pipelines.annotations import Annotations, VideoAnnotation
+from pipelines.annotations import OVERSHOOT_S, Annotations, VideoAnnotation
 
 Task = Literal["classify", "label"]
 
@@ -110,8 +110,8 @@ def load_examples(
     ``classify``: the label that all segments of the video share.
 
     Raises:
-        InputError: no video has the subset, none of its videos is in the store, or a video to classify has
-            not exactly one label.
+        InputError: no video has the subset, none of its videos is in the store, most segments end after their
+            video does, or a video to classify has not exactly one label.
     """
     chosen = annotations.subset(subset)
     matches = match_ids([video.video_id for video in chosen.videos], list(store))
@@ -121,14 +121,18 @@ def load_examples(
     names = (*known, *(label for label in labels if label not in known))
     build = _classify_example if task == "classify" else _label_example
     items, damaged, unseen = [], [], Counter[str]()
+    late: list[str] = []
     for video in videos:
         sequence = store[matches[video.video_id]]
         items.append(build(video, sequence, names))
+        late += _late_segments(video, sequence)
         if sequence.damaged.any():
             damaged.append(video.video_id)
         if task == "label":
             unseen.update(_labels_on_no_step(video, sequence))
+    _check_unit(late, sum(len(video.segments) for video in videos))
     notes = [
+        *_note(late, "segments end after their video does"),
         *_matching_notes(chosen, matches, annotations, store, subset),
         *_note(damaged, "videos have clips of damaged stretches; they are used"),
         *_unseen_notes(unseen),
@@ -195,6 +199,24 @@ def _stem(video_id: str) -> str:
     path = PurePosixPath(video_id)
     name = path.stem if 1 < len(path.suffix) <= 5 else path.name
     return name.removeprefix("v_")
+
+
+def _late_segments(video: VideoAnnotation, sequence: Clips) -> list[str]:
+    stop_s = float(sequence.stop_s.max())
+    return [
+        f"{video.video_id} [{segment.start_s:g}, {segment.stop_s:g}] of {stop_s:.1f} s"
+        for segment in video.segments
+        if segment.stop_s > stop_s + OVERSHOOT_S
+    ]
+
+
+def _check_unit(late: Sequence[str], segments: int) -> None:
+    """Some late segments may be of videos that were cut short; most of them are in another unit."""
+    if 2 * len(late) > segments:
+        raise InputError(
+            f"{len(late)} of {segments} segments end after their video in the store does: {_list(late)};"
+            " expected seconds from the video's start. Are they frames or milliseconds?"
+        )
 
 
 def _classify_example(video: VideoAnnotation, sequence: Clips, classes: Sequence[str]) -> Example:

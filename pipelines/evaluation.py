@@ -48,7 +48,7 @@ def check_recipe(run: Run, store: Store) -> None:
     """
     if store.recipe_digest == run.recipe_digest:
         return
-    lines = "\n  ".join(extract.recipe.difference(store.recipe, run.recipe))
+    lines = "\n  ".join(extract.recipe.difference(store.recipe, run.recipe, whose="in the run"))
     raise RecipeMismatchError(
         f"the head in {run.path} was trained on features of another recipe than the store's:\n  {lines}\n"
         "Use a store of the run's recipe, or train a head on this one"

@@ -28,6 +28,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{recipe.backbone} on {plan.setup.device}, {recipe.precision}: {recipe.clip_frames} frames at {rate}, "
         f"stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
     )
+    if plan.failed:
+        yield f"{len(plan.failed)} cannot be opened: {_some([failed.video_id for failed in plan.failed])}"
     if plan.others:
         yield f"left alone, not videos by their names: {plan.others} files"
 
@@ -118,9 +120,12 @@ def run_lines(run: Run) -> Iterator[str]:
     took = f"{run.record['seconds']:.1f} s"
     yield f"trained {run.head_name} to {run.task} {len(run.classes)} classes in {took}: {run.path}"
     result = run.record["result"]
-    if result is not None:
-        yield "on the validation subset:"
-        yield from (f"  {line}" for line in evaluation_lines(result))
+    yield from (f"note on training: {note}" for note in run.record["notes"])
+    if result is None:
+        yield "not evaluated: no video of subset 'validation' is annotated and in the store"
+        return
+    yield "on the validation subset:"
+    yield from (f"  {line}" for line in evaluation_lines(result))
 
 
 def evaluation_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -60,6 +60,7 @@ def train(
 
     Raises:
         UsageError: a task or head that is not in this version, or ``out`` is taken.
+        UsageError: the loss is no longer finite, because the learning rate is too high.
         InputError: annotations that cannot be used for the task, or that do not fit the store.
         MachineError: ``out`` cannot be written.
     """
@@ -122,6 +123,11 @@ def fit(
             optimizer.step()
             rates.step()
             losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise UsageError(
+                    f"training diverged: the loss is {losses[-1]} in epoch {epoch} with lr={settings.lr:g}; "
+                    "set a smaller one, such as --set lr=0.001"
+                )
         head.eval()
         due = epoch % every == 0 or epoch == settings.epochs
         measured = _figures(task, head, held_out, len(examples.classes)) if due else None

@@ -129,6 +129,9 @@ class FeatureStore:
                 + "\nUse another output folder (-o), or the same options as before"
             )
 
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, videos={len(self)}, recipe={self.recipe_digest[:12]!r})"
+
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reopen, (type(self), self.path, self._last)
 

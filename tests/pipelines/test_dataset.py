@@ -49,8 +49,15 @@ def test_step_is_positive_where_the_segment_holds_its_centre() -> None:
     assert examples.items[0].target.astype(int).T.tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
     assert examples.items[0].features.dtype == np.float32
     assert examples.notes == (
+        "1 segments end after their video does: v [2.5, 9] of 5.0 s",
         "1 segments hold the centre of no step (too short or too late) and label nothing: run (1)",
     )
+
+
+def test_segments_in_another_unit_are_refused() -> None:
+    annotations = annotated(v=[("run", 1000.0, 3000.0), ("jump", 2500.0, 4000.0), ("run", 0.0, 1.0)])
+    with pytest.raises(InputError, match=r"2 of 3 segments end after .*v \[1000, 3000\] of 5.0 s.*milliseconds"):
+        load_examples("label", MemoryStore({"v": Clips()}), annotations, subset="training")
 
 
 def test_classes_of_a_trained_head_come_first() -> None:

@@ -225,7 +225,7 @@ def test_without_validation_videos(labels: World, tmp_path: Path) -> None:
 
 def test_refuses_features_of_another_recipe(order: World, lstm_run: Path) -> None:
     other = replace(order.store, recipe={"backbone": "drawn", "hop": 8}, recipe_digest="d2")
-    with pytest.raises(RecipeMismatchError, match=r"hop: 8 in the store, 16 asked for"):
+    with pytest.raises(RecipeMismatchError, match=r"hop: 8 in the store, 16 in the run"):
         evaluate(lstm_run, other, annotations=order.path)
 
 
@@ -261,6 +261,13 @@ def test_broken_runs_are_refused(lstm_run: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((lstm_run / "run.json").read_bytes())
     with pytest.raises(InputError, match="the run cannot be read"):
         load_run(tmp_path)
+
+
+def test_divergence_is_the_settings_fault(labels: World, tmp_path: Path) -> None:
+    wild = checked_settings({"lr": 1e30, "clip_norm": 1e30})
+    with pytest.raises(UsageError, match=r"training diverged.*smaller"):
+        train("label", labels.store, annotations=labels.path, out=tmp_path / "r", settings=wild)
+    assert not (tmp_path / "r").exists()
 
 
 def test_settings() -> None:
