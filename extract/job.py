@@ -18,7 +18,7 @@ from extract.worker import Failed, Setup, Unit, UnitResult, run_unit
 _UNITS_PER_WORKER = 2  # submitted ahead, so that no worker waits for the client
 _DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # a unit whose worker dies comes back here at once
-    "distributed.scheduler.worker-saturation": 1.0,  # so that only units that really ran are blamed
+    "distributed.scheduler.worker-saturation": 1.0,  # few units wait on one worker, to die with it
     "distributed.worker.daemon": True,
     "distributed.comm.timeouts.connect": "60s",
 }

@@ -18,11 +18,10 @@ from extract.engine import Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import Recipe
-from extract.store import FeatureStore, Receipt, VideoFeatures
+from extract.store import FeatureStore, Receipt, UnstorableError, VideoFeatures
 from extract.video import ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
-_FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +109,12 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
                 reading.rows.append(row)
             on_clips(len(batch))
     computed = time.perf_counter()
-    made = (_video_features(setup, reading) for reading in readings if reading.failed is None)
-    videos = [video for video in made if video is not None]
-    receipt = FeatureStore.open(setup.store).write_segment(videos) if videos else None
+    receipt = _write(setup, readings)
     return UnitResult(
         receipt=receipt,
         failed=tuple(reading.failed for reading in readings if reading.failed is not None),
-        clips=sum(len(video.features) for video in videos),
-        video_s=sum(video.duration_s for video in videos),
+        clips=sum(video.rows for video in receipt.videos) if receipt else 0,
+        video_s=sum(video.duration_s for video in receipt.videos) if receipt else 0.0,
         decode_s=decoding.producing_s,
         model_s=computed - began - decoding.waiting_s,
         store_s=time.perf_counter() - computed,
@@ -169,21 +166,27 @@ def _failed(task: Task, reason: str, detail: str) -> Failed:
     return Failed(task.video_id, task.fingerprint, reason, detail)
 
 
-def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures | None:
-    """What was made of one video; None, with the reason in ``reading.failed``, when its values cannot be stored."""
-    features = np.stack(reading.rows)
-    wrong = np.argwhere(~(np.abs(features) <= _FLOAT16_MAX))
-    if len(wrong) and setup.recipe.stored_dtype == "float16":
-        clip, column = wrong[0]
-        detail = f"feature {column} of clip {clip} is {features[clip, column]}; float16 holds up to {_FLOAT16_MAX:g}"
-        reading.failed = _failed(reading.task, "overflow", detail)
-        return None
+def _write(setup: Setup, readings: list[_Reading]) -> Receipt | None:
+    """One segment of what did not fail; a video whose values the store cannot hold fails, and the others go on."""
+    store = FeatureStore.open(setup.store)
+    videos = {r.task.video_id: _video_features(setup, r) for r in readings if r.failed is None}
+    while videos:
+        try:
+            return store.write_segment(list(videos.values()))
+        except UnstorableError as error:
+            del videos[error.video_id]
+            (reading,) = (r for r in readings if r.task.video_id == error.video_id)
+            reading.failed = _failed(reading.task, "overflow", error.detail)
+    return None
+
+
+def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
     report, info = reading.report, reading.info
     assert info is not None and report is not None and report.display_end_s is not None  # noqa: S101, PT018 - read to its end
     start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True)
     return VideoFeatures(
         video_id=reading.task.video_id,
-        features=features,
+        features=np.stack(reading.rows),
         start_s=np.array(start_s, np.float64),
         stop_s=np.array(stop_s, np.float64),
         real_frames=np.array(real_frames, np.int32),

@@ -99,7 +99,6 @@ class Progress:
     clips: int
     videos_done: int = 0
     clips_done: int = 0
-    video_s_done: float = 0.0
     failed: int = 0
 
 
@@ -320,7 +319,7 @@ def _run(plan: Plan, store: FeatureStore, options: Options, on_progress: Callabl
         summary.clips += result.clips
         video_s += result.video_s
         busy = {stage: busy[stage] + getattr(result, f"{stage}_s") for stage in busy}
-        progress.videos_done, progress.failed, progress.video_s_done = summary.videos, len(failures), video_s
+        progress.videos_done, progress.failed = summary.videos, len(failures)
         if options.workers:
             progress.clips_done = summary.clips
         on_progress(progress)

@@ -5,6 +5,7 @@ from extract.store.records import (
     FeatureSequence,
     Receipt,
     UnknownVideoError,
+    UnstorableError,
     VideoFeatures,
     VideoRecord,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "FeatureStore",
     "Receipt",
     "UnknownVideoError",
+    "UnstorableError",
     "VideoFeatures",
     "VideoRecord",
 ]

@@ -21,6 +21,15 @@ class UnknownVideoError(StoreError, KeyError):
     """The store has no video of this id; the message names near ones, or why it failed."""
 
 
+class UnstorableError(StoreError):
+    """Features of the video ``video_id`` do not fit the stored dtype; the message says which and what to do."""
+
+    def __init__(self, video_id: str, detail: str) -> None:
+        """Compose the message ``video_id: detail``."""
+        self.video_id, self.detail = video_id, detail
+        super().__init__(f"{video_id}: {detail}")
+
+
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
     """The features of one video, as a worker hands them over.

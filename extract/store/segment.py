@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from extract.errors import StoreError
 from extract.store.arrays import ROW_SIZE, VIDEO_ID, Spec, chunk_key, segment_objects
 from extract.store.objects import LocalObjects
-from extract.store.records import FeatureSequence, Receipt, VideoFeatures, VideoRecord, to_json
+from extract.store.records import FeatureSequence, Receipt, UnstorableError, VideoFeatures, VideoRecord, to_json
 
 Columns = tuple[NDArray[Any], ...]
 
@@ -102,7 +102,7 @@ def _stored_features(video: VideoFeatures, spec: Spec) -> NDArray[Any]:
     return stored
 
 
-def _does_not_fit(video: VideoFeatures, stored: NDArray[Any]) -> StoreError:
+def _does_not_fit(video: VideoFeatures, stored: NDArray[Any]) -> UnstorableError:
     clip, channel = np.argwhere(~np.isfinite(stored))[0]
     value = video.features[clip, channel]
     remedy = (
@@ -110,9 +110,8 @@ def _does_not_fit(video: VideoFeatures, stored: NDArray[Any]) -> StoreError:
         if np.isfinite(value)
         else "the backbone itself computed it; extract with precision fp32 and check the weights"
     )
-    return StoreError(
-        f"{video.video_id}: clip {clip}, channel {channel}: {value} cannot be stored as {stored.dtype}: {remedy}"
-    )
+    detail = f"clip {clip}, channel {channel}: {value} cannot be stored as {stored.dtype}: {remedy}"
+    return UnstorableError(video.video_id, detail)
 
 
 def _record(video: VideoFeatures, columns: Columns, segment: str, first_row: int) -> VideoRecord:

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+from numpy.typing import NDArray
 
 import pipelines
 from extract.clipping import Clip, clips_of
 from extract.clips import ClipGrid
+from extract.engine import Engine
 from extract.errors import InputError, MachineError, RecipeMismatchError, UsageError
 from extract.recipe import Recipe
 from extract.store import FeatureStore
@@ -156,7 +158,10 @@ def test_an_unforeseen_error_in_one_video_does_not_stop_the_others(
 def test_features_that_float16_cannot_hold_fail_their_video(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("extract.worker._FLOAT16_MAX", 0.0)
+    def huge(_self: Engine, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.full((len(clips), 256), 1e6, np.float32)
+
+    monkeypatch.setattr(Engine, "features", huge)
     store, summary = run_extraction(archive / "a/same.mp4", tmp_path / "f.zarr", options=Options())
     assert [failure["reason"] for failure in summary.failed] == ["overflow"]
     assert len(store) == 0
