@@ -11,9 +11,9 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from footage import NTSC, H, encode, index_of, regular, uneven
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from extract.clipping import Clip, clips_of, open_for
 from extract.clips import ClipGrid
@@ -21,57 +21,7 @@ from extract.errors import UsageError
 from extract.recipe import Recipe
 from extract.video import FrameBatch, ReadReport, VideoReader, open_video
 
-W, H, BITS = 96, 64, 8
-NTSC = Fraction(30000, 1001)
-
 Row = tuple[list[int], float, float, int]  # burned-in index of each frame, start_s, stop_s, real_frames
-
-
-def burn(index: int) -> NDArray[np.uint8]:
-    """``index`` as columns in the middle H x H pixels (the complement below), grey to the left and right."""
-    row = np.repeat([235 * (index >> k & 1) for k in reversed(range(BITS))], H // BITS)
-    picture = np.full((H, W), 128, np.uint8)
-    picture[: H // 2, (W - H) // 2 : (W + H) // 2] = row
-    picture[H // 2 :, (W - H) // 2 : (W + H) // 2] = 235 - row
-    return np.repeat(picture[..., None], 3, axis=2)
-
-
-def index_of(picture: NDArray[np.uint8]) -> int:
-    """The burned-in index, or -1 where the picture is spoilt or cut elsewhere."""
-    side = len(picture)
-    columns = (np.arange(BITS) * 2 + 1) * side // (2 * BITS)
-    grey = picture.mean(2)
-    upper, lower = grey[side // 4, columns], grey[3 * side // 4, columns]
-    if (np.abs(upper - lower) < 100).any():
-        return -1
-    return int("".join("1" if bit else "0" for bit in upper > lower), 2)
-
-
-def encode(
-    path: Path, times: Sequence[Fraction], *, rate: Fraction = Fraction(25), tick: Fraction | None = None
-) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"bf": "2", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
-        stream.codec_context.gop_size = 12
-        stream.codec_context.time_base = tick or 1 / rate
-        stream.codec_context.thread_count = 1
-        for index, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(burn(index), format="rgb24")
-            frame.pts, frame.time_base = round(time * 90000), Fraction(1, 90000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def regular(n: int, rate: Fraction = Fraction(25)) -> list[Fraction]:
-    return [k / rate for k in range(n)]
-
-
-def uneven() -> list[Fraction]:
-    """25 frames at 25/s, 10 at 10/s, a rest of 3 s, 20 at 50/s."""
-    steps = [Fraction(1, 25)] * 25 + [Fraction(1, 10)] * 10 + [Fraction(3)] + [Fraction(1, 50)] * 19
-    return [sum(steps[:k], Fraction(0)) for k in range(len(steps))]
 
 
 @dataclass(frozen=True)
@@ -89,7 +39,9 @@ class Made:
 MAKERS: dict[str, Callable[[Path], Made]] = {
     "25.mp4": lambda p: Made(encode(p, regular(53)), regular(53), Fraction(53, 25)),
     "29.97.mp4": lambda p: Made(encode(p, regular(53, NTSC), rate=NTSC), regular(53, NTSC), 53 / NTSC),
-    "uneven.mp4": lambda p: Made(encode(p, uneven(), tick=Fraction(1, 1000)), uneven(), uneven()[-1] + Fraction(1, 25)),
+    "uneven.mp4": lambda p: Made(
+        encode(p, uneven(), tick=Fraction(1, 1000), options={"bf": "2"}), uneven(), uneven()[-1] + Fraction(1, 25)
+    ),
     "late.ts": lambda p: Made(encode(p, [t + 7 for t in regular(53)]), regular(53), Fraction(53, 25)),
     "short.mp4": lambda p: Made(encode(p, regular(3)), regular(3), Fraction(3, 25)),
 }

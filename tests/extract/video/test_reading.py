@@ -3,7 +3,7 @@
 import importlib.util
 import math
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -13,7 +13,7 @@ from types import ModuleType
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from footage import NTSC, H, W, encode, index_of, regular, uneven
 
 from extract.errors import UsageError, VideoError
 from extract.video import (
@@ -27,73 +27,9 @@ from extract.video import (
     resize_kernel,
 )
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 FIXTURES = SHARED / "fixtures" / "video"
 REAL = SHARED / "videos"
-W, H, BITS = 96, 64, 8
-
-
-def burn(index: int) -> NDArray[np.uint8]:
-    """A picture: ``index`` as black and white columns in its upper half, the complement in its lower."""
-    bits = np.array([(index >> k) & 1 for k in reversed(range(BITS))], np.uint8)
-    row = np.repeat(bits * 235, W // BITS)
-    plane = np.concatenate([np.tile(row, (H // 2, 1)), np.tile(235 - row, (H // 2, 1))])
-    return np.repeat(plane[..., None], 3, axis=2)
-
-
-def index_of(picture: NDArray[np.uint8]) -> int:
-    """The burned-in index, or -1 where the picture is turned or spoilt."""
-    h, w = picture.shape[:2]
-    columns = (np.arange(BITS) * 2 + 1) * w // (2 * BITS)
-    grey = picture.mean(2)
-    upper, lower = grey[h // 4, columns], grey[3 * h // 4, columns]
-    if (np.abs(upper - lower) < 100).any():
-        return -1
-    return int("".join("1" if bit else "0" for bit in upper > lower), 2)
-
-
-def encode(
-    path: Path,
-    times: Sequence[Fraction],
-    *,
-    codec: str = "libx264",
-    rate: Fraction = Fraction(25),
-    tick: Fraction | None = None,
-    options: dict[str, str] | None = None,
-    rotation: int = 0,
-    gop: int = 12,
-    aspect: Fraction | None = None,
-) -> Path:
-    """Encode one burned-in picture for each time in seconds."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
-        stream.codec_context.gop_size = gop
-        stream.codec_context.time_base = tick or 1 / rate
-        if aspect is not None:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for index, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(burn(index), format="rgb24")
-            frame.pts, frame.time_base = round(time * 90000), Fraction(1, 90000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def regular(n: int, rate: Fraction = Fraction(25)) -> list[Fraction]:
-    return [k / rate for k in range(n)]
-
-
-def uneven() -> list[Fraction]:
-    """40 frames at 25/s, 20 at 10/s, a rest of 3 s, 20 at 50/s."""
-    steps = [Fraction(1, 25)] * 40 + [Fraction(1, 10)] * 20 + [Fraction(3)] + [Fraction(1, 50)] * 19
-    return [sum(steps[:k], Fraction(0)) for k in range(len(steps))]
-
-
-NTSC = Fraction(30000, 1001)
-
 KINDS: dict[str, Callable[[Path], Path]] = {
     "b-frames.mp4": lambda p: encode(p, regular(60), options={"bf": "3"}),
     "open-gop.mkv": lambda p: encode(p, regular(60), options={"bf": "3", "x264-params": "open-gop=1"}),
