@@ -28,7 +28,7 @@ Row = tuple[list[int], float, float, int]  # burned-in index of each frame, star
 class Made:
     """A file, the true times of its frames from the first one, and when the last one's display ends.
 
-    The encoder shows the last frame for 1 / rate.
+    The encoder shows the last frame as long as the one before it.
     """
 
     path: Path
@@ -40,7 +40,7 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
     "25.mp4": lambda p: Made(encode(p, regular(53)), regular(53), Fraction(53, 25)),
     "29.97.mp4": lambda p: Made(encode(p, regular(53, NTSC), rate=NTSC), regular(53, NTSC), 53 / NTSC),
     "uneven.mp4": lambda p: Made(
-        encode(p, uneven(), tick=Fraction(1, 1000), options={"bf": "2"}), uneven(), uneven()[-1] + Fraction(1, 25)
+        encode(p, uneven(), tick=Fraction(1, 1000), options={"bf": "2"}), uneven(), uneven()[-1] + Fraction(1, 50)
     ),
     "late.ts": lambda p: Made(encode(p, [t + 7 for t in regular(53)]), regular(53), Fraction(53, 25)),
     "short.mp4": lambda p: Made(encode(p, regular(3)), regular(3), Fraction(3, 25)),
