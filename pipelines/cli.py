@@ -133,7 +133,7 @@ def extract(
     crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels (112).")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
+    decoder: Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")] = "auto",
     workers: Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)] = 0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try videos again that failed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,

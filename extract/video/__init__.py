@@ -5,7 +5,7 @@ imports a decoder.
 """
 
 from extract.video._codecs import decoding
-from extract.video._pixels import resize_kernel
+from extract.video._decoders import resize_kernel
 from extract.video._probe import probe
 from extract.video._reader import VideoReader, open_video, read_frames
 from extract.video._records import FrameBatch, ReadReport, VideoInfo

@@ -11,27 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from extract.errors import UsageError
 from extract.video._container import check_pixels
-
-_KERNELS = {"pyav": "swscale-bilinear", "decord": "decord-bilinear"}
-
-
-def resize_kernel(decoder: str) -> str:
-    """The recipe's name of the kernel that resizes in ``decoder`` (``"auto"``, ``"pyav"`` or ``"decord"``).
-
-    decord's own FFmpeg places chroma samples otherwise, so its resized pixels differ from PyAV's.
-    """
-    return _KERNELS[settle_decoder(decoder)]
-
-
-def settle_decoder(decoder: str) -> str:
-    """What ``decoder`` means: ``"auto"`` is PyAV. UsageError for a decoder that this version lacks."""
-    name = "pyav" if decoder == "auto" else decoder
-    if name not in _KERNELS:
-        why = "this version does not read with torchcodec" if name == "torchcodec" else "there is no such decoder"
-        raise UsageError(f"decoder is {decoder!r}: {why}; choose 'auto', 'pyav' or 'decord'")
-    return name
 
 
 def upright_size(width: int, height: int, aspect: Fraction, rotation: int, short_side: int | None) -> tuple[int, int]:

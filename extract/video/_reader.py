@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import UsageError, VideoError
-from extract.video import _decord, _pyav
 from extract.video._clock import Shown, displayed
 from extract.video._decoded import BadPacket, Decoded, Event
-from extract.video._pixels import Converter, settle_decoder, upright_size
+from extract.video._decoders import Decoder, find_decoder
+from extract.video._pixels import Converter, upright_size
 from extract.video._probe import Source, inspect
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
 from extract.video._sampling import EachFrame, Samples, Span
@@ -39,7 +39,7 @@ class VideoReader:
         self,
         source: Source,
         *,
-        decoder: str,
+        decoder: Decoder,
         samples: Samples | EachFrame,
         short_side: int | None,
         strict: bool,
@@ -49,7 +49,7 @@ class VideoReader:
         size = upright_size(info.coded_width, info.coded_height, source.aspect, info.rotation, short_side)
         self._convert = Converter(source.path, size, info.rotation)
         self._tally = Tally(source, samples.span)
-        self._library = _pyav.library() if decoder == "pyav" else _decord.library()
+        self._library = decoder.library()
         self._batches = self._read()
 
     @property
@@ -65,7 +65,7 @@ class VideoReader:
     @property
     def report(self) -> ReadReport:
         """What happened up to now; ``report.finished`` after the last batch."""
-        return self._tally.report(self._decoder, self._library, self._warnings())
+        return self._tally.report(self._decoder.name, self._library, self._warnings())
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -101,11 +101,9 @@ class VideoReader:
         self._tally.file_ended = True
 
     def _events(self) -> Generator[Event, None, None]:
-        if self._decoder == "decord":
-            return _decord.events(self._source, self.size)
         start_s = self._samples.span.start_s
         begin = None if math.isinf(start_s) else Fraction(start_s)
-        return _pyav.events(self._source, self._convert, begin)
+        return self._decoder.events(self._source, self._convert, begin)
 
     def _good(self, events: Iterator[Event]) -> Generator[Decoded, None, None]:
         for event in events:
@@ -161,20 +159,21 @@ def open_video(
         stop_s: only frames or samples before this time. A span gives what the whole would give in it.
         short_side: pixels of the shorter display side of the frames; the longer side follows the display's
             aspect, rounded down. None: the coded pixels, turned upright, not stretched.
-        decoder: ``"auto"`` (PyAV), ``"pyav"`` or ``"decord"``.
+        decoder: ``"auto"`` (PyAV), ``"pyav"``, ``"decord"``, ``"torchcodec"`` or ``"torchcodec:cuda"``.
         strict: raise at the first damage instead of flagging it.
 
     Raises:
         UsageError: a value that cannot work.
         VideoError: as in `probe`; while iterating, ``damaged`` (with ``strict``), ``too_large``,
-            ``io_error``, and ``decord_refused``.
+            ``io_error``, ``decord_refused`` and ``torchcodec_refused``.
+        MachineError: the decoder named is not installed.
     """
-    name = settle_decoder(decoder)
+    chosen = find_decoder(decoder)
     _check_values(fps, start_s, stop_s, short_side)
     source = inspect(Path(path))
     span = Span(-math.inf if start_s is None else start_s, math.inf if stop_s is None else stop_s)
     samples = EachFrame(span) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), span)
-    return VideoReader(source, decoder=name, samples=samples, short_side=short_side, strict=strict)
+    return VideoReader(source, decoder=chosen, samples=samples, short_side=short_side, strict=strict)
 
 
 def read_frames(

@@ -13,13 +13,12 @@ from types import ModuleType
 import av
 import numpy as np
 import pytest
-from footage import NTSC, H, W, encode, index_of, regular, uneven
+from footage import KINDS, NTSC, H, W, encode, overwrite_packets, read, regular, uneven
 
 from extract.errors import UsageError, VideoError
 from extract.video import (
     RESIZE_KERNEL,
     FrameBatch,
-    ReadReport,
     VideoInfo,
     open_video,
     probe,
@@ -30,44 +29,6 @@ from extract.video import (
 SHARED = Path(__file__).parents[3].parent / "shared"
 FIXTURES = SHARED / "fixtures" / "video"
 REAL = SHARED / "videos"
-KINDS: dict[str, Callable[[Path], Path]] = {
-    "b-frames.mp4": lambda p: encode(p, regular(60), options={"bf": "3"}),
-    "open-gop.mkv": lambda p: encode(p, regular(60), options={"bf": "3", "x264-params": "open-gop=1"}),
-    "one-key.mp4": lambda p: encode(p, regular(60), gop=1000),
-    "vp9.webm": lambda p: encode(p, regular(60), codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}),
-    "uneven.mp4": lambda p: encode(p, uneven(), tick=Fraction(1, 1000)),
-    "uneven.mkv": lambda p: encode(p, uneven(), tick=Fraction(1, 1000)),
-    "ntsc.mp4": lambda p: encode(p, regular(60, NTSC), rate=NTSC),
-    "late-start.ts": lambda p: encode(p, [t + 2 for t in regular(60)], options={"bf": "2"}),
-    "program.mpg": lambda p: encode(p, regular(60), codec="mpeg2video", options={"bf": "2"}),
-    "counted.avi": lambda p: encode(p, regular(60), codec="mpeg4", options={"bf": "2"}),
-    "raw.h264": lambda p: encode(p, regular(60)),
-}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("videos")
-    return {name: make(folder / name) for name, make in KINDS.items()}
-
-
-@pytest.fixture
-def plain(made: dict[str, Path]) -> Path:
-    return made["b-frames.mp4"]
-
-
-Rows = list[tuple[float, int, bool]]
-
-
-def read(path: Path, **options: object) -> tuple[Rows, ReadReport]:
-    """(time, burned-in index, damaged) of all frames, and the report."""
-    with open_video(path, **options) as reader:  # type: ignore[arg-type]
-        rows = [
-            (float(t), index_of(pixels), bool(damaged))
-            for batch in reader
-            for pixels, t, damaged in zip(batch.pixels, batch.pts_s, batch.damaged, strict=True)
-        ]
-        return rows, reader.report
 
 
 def resampled(times: list[float], end_s: float, fps: float, tolerance_s: float) -> list[tuple[float, int]]:
@@ -216,24 +177,6 @@ def test_clock_restart_is_joined(tmp_path: Path) -> None:
     assert read(path, start_s=begin)[0] == [row for row in rows if row[0] >= begin]
 
 
-def overwrite_packets(path: Path, numbers: range) -> None:
-    """Replace the payload of these packets by noise."""
-    with av.open(str(path)) as container:
-        places = [(p.pos, p.size) for p in container.demux(video=0) if p.pos is not None]
-    data = bytearray(path.read_bytes())
-    noise = np.random.default_rng(0)
-    for position, size in places[numbers.start : numbers.stop]:
-        data[position : position + size] = noise.bytes(size)
-    path.write_bytes(data)
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
-    path = encode(tmp_path / "broken.mp4", regular(60), options={"bf": "2"})
-    overwrite_packets(path, range(15, 18))
-    return path
-
-
 def test_damage_lasts_to_the_next_key_frame(broken: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows, report = read(broken)
     good = [(t, i) for t, i, damaged in rows if not damaged]
@@ -365,8 +308,7 @@ def test_huge_pictures_are_refused(plain: Path, monkeypatch: pytest.MonkeyPatch)
         ({"short_side": 0}, "short_side is 0"),
         ({"start_s": math.nan}, "has no bounds"),
         ({"start_s": 2.0, "stop_s": 2.0}, "is empty"),
-        ({"decoder": "torchcodec"}, "does not read with torchcodec; choose 'auto', 'pyav' or 'decord'"),
-        ({"decoder": "ffmpeg"}, "no such decoder; choose 'auto', 'pyav' or 'decord'"),
+        ({"decoder": "ffmpeg"}, "'ffmpeg', which there is not; choose auto, pyav, decord, torchcodec, torchcodec:cuda"),
     ],
 )
 def test_impossible_values_are_refused(plain: Path, options: dict[str, object], message: str) -> None:
@@ -387,45 +329,6 @@ def test_reader_can_be_left_early(plain: Path) -> None:
         next(iter(reader))
     assert not reader.report.finished
     assert list(reader) == []
-
-
-decord_only = pytest.mark.skipif(
-    importlib.util.find_spec("decord") is None, reason="decord has no wheel for this platform"
-)
-
-
-@decord_only
-@pytest.mark.parametrize("name", ["b-frames.mp4", "uneven.mp4", "ntsc.mp4", "vp9.webm"])
-def test_decord_gives_the_same_frames(made: dict[str, Path], name: str) -> None:
-    for options in ({}, {"fps": 10.0}, {"start_s": 1.0, "stop_s": 2.0}):
-        rows, report = read(made[name], decoder="decord", **options)
-        assert rows == read(made[name], **options)[0]
-    assert report.decoder == "decord"
-    small = next(read_frames(made[name], decoder="decord", short_side=60)).pixels
-    assert small.shape[1:] == (60, 90, 3)
-    assert [index_of(picture) for picture in small] == list(range(32))
-    assert resize_kernel("decord") != RESIZE_KERNEL
-
-
-@decord_only
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("open-gop.mkv", "open groups"),
-        ("late-start.ts", "not trusted with mpegts"),
-        ("raw.h264", "not trusted"),
-    ],
-)
-def test_decord_refuses_what_it_gets_wrong(made: dict[str, Path], name: str, why: str) -> None:
-    with pytest.raises(VideoError, match=f"{why}.*--decoder pyav") as caught:
-        read(made[name], decoder="decord")
-    assert caught.value.reason == "decord_refused"
-
-
-@decord_only
-def test_decord_refuses_damage(broken: Path) -> None:
-    with pytest.raises(VideoError, match="--decoder pyav"):
-        read(broken, decoder="decord")
 
 
 needs_shared = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"the shared files are not at {SHARED}")
