@@ -4,9 +4,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from extract.errors import InputError, VideoError
+from extract.remote import RemoteFile, is_url
 
 # By file name, which files in a folder are taken for videos. A file named on the command line is always tried.
 SUFFIXES = frozenset(
@@ -51,7 +54,7 @@ _SAMPLE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One video file of a job. ``video_id``: its path below the job's root, with "/"; ``path`` is absolute."""
+    """One video of a job. ``video_id``: its path below the job's root, with "/"; ``path`` is absolute, or a URL."""
 
     video_id: str
     path: str
@@ -66,17 +69,35 @@ class Found:
 
 
 def find_videos(paths: Sequence[str | Path]) -> Found:
-    """All videos in ``paths`` (files, or folders searched at any depth), sorted by id.
+    """All videos in ``paths`` (files, folders searched at any depth, or URLs of files), sorted by id.
 
     The root below which ids are formed is the one given folder, or the folder that all given paths have in common,
-    so that two files of one name never get one id.
+    so that two files of one name never get one id. The id of a URL is its host and path.
 
     Raises:
-        InputError: a path that does not exist, a folder that cannot be read, or nothing that looks like a video.
+        InputError: a path that does not exist, a folder that cannot be read, nothing that looks like a video, or two
+            videos of one id.
     """
     if not paths:
-        raise InputError("no path given; expected video files or folders")
-    given = [Path(path) for path in paths]
+        raise InputError("no path given; expected video files, folders or URLs")
+    remote = [Source(_url_id(url), url) for url in dict.fromkeys(path for path in paths if is_url(path))]
+    local, others = _local([Path(path) for path in paths if not is_url(path)])
+    sources = sorted((*local, *remote), key=lambda source: source.video_id)
+    for one, other in pairwise(sources):
+        if one.video_id == other.video_id:
+            raise InputError(f"{one.path} and {other.path} would both be {one.video_id!r}; read them in two stores")
+    return Found(tuple(sources), others)
+
+
+def _url_id(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname or parts.netloc}{unquote(parts.path)}"
+
+
+def _local(given: list[Path]) -> tuple[list[Source], int]:
+    """Videos in files and folders, and the number of other files beside them."""
+    if not given:
+        return [], 0
     for path in given:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected a video file or a folder of videos")
@@ -95,19 +116,18 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
             f"no video in {listed} ({others} other files); "
             "files of a folder are recognised by names such as .mp4, .mkv, .webm; name a file itself to try it anyway"
         )
-    sources = (Source(place.relative_to(root).as_posix(), str(place)) for place in files)
-    return Found(tuple(sorted(sources, key=lambda source: source.video_id)), others)
+    return [Source(place.relative_to(root).as_posix(), str(place)) for place in files], others
 
 
 def fingerprint(path: str | Path) -> str:
-    """Digest of a file's length and of its first, middle and last MiB (whole, up to 3 MiB): "blake2b:…".
+    """Digest of the length of a file or URL and of its first, middle and last MiB (whole, up to 3 MiB): "blake2b:…".
 
     Raises:
         VideoError: the file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with Path(path).open("rb") as file:
+        with RemoteFile(path) if is_url(path) else Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             digest.update(size.to_bytes(8, "little"))
             for start in (0, size // 2 - _SAMPLE_BYTES // 2, size - _SAMPLE_BYTES):
@@ -115,7 +135,7 @@ def fingerprint(path: str | Path) -> str:
                 digest.update(file.read(_SAMPLE_BYTES))
     except OSError as error:
         reason = "permission" if isinstance(error, PermissionError) else "io_error"
-        raise VideoError(path, reason, f"cannot be read: {error.strerror}") from error
+        raise VideoError(path, reason, f"cannot be read: {error.strerror or error}") from error
     return f"blake2b:{digest.hexdigest()}"
 
 

@@ -121,7 +121,7 @@ def synthesize(
 
 @app.command(epilog="Example: untrimmed extract archive/ -o features.zarr --workers 2")
 def extract(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="PATH…")],
+    paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],
     output: Annotated[str, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
     backbone: Annotated[str, typer.Option(help="Network that reads the clips.")] = "tiny_r2plus1d",
     weights: Annotated[str, typer.Option(help="embedded, a .safetensors file, or random:SEED.")] = "embedded",

@@ -1,7 +1,7 @@
 """Opening a container: every way in which a file can fail to be a video has its reason here."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import av
@@ -11,13 +11,28 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from extract.errors import VideoError
+from extract.remote import RemoteFile, is_url
 
 MAX_PIXELS = 2**27
 _HEADER_BYTES = 12
+_BUFFER_BYTES = 2**18  # of each read from a URL
+# Formats whose pictures lie in other files than the one that was named.
+_LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
 
 
-def check_file(path: Path) -> int:
-    """Size in bytes of ``path``; VideoError where it cannot be the file of a video."""
+def check_file(name: str) -> int:
+    """Size in bytes of the file ``name``; VideoError where it cannot be the file of a video."""
+    if is_url(name):
+        with RemoteFile(name) as file:
+            size = file.size
+    else:
+        size = _local_size(Path(name))
+    if size == 0:
+        raise VideoError(name, "empty", "the file is empty (0 bytes); copy or download it again")
+    return size
+
+
+def _local_size(path: Path) -> int:
     try:
         if path.is_dir():
             raise VideoError(path, "folder", "is a folder; expected a video file")
@@ -29,30 +44,30 @@ def check_file(path: Path) -> int:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise _from_os_error(path, error) from error
-    if size == 0:
-        raise VideoError(path, "empty", "the file is empty (0 bytes); copy or download it again")
+        raise _from_os_error(str(path), error) from error
     return size
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open container of ``path`` and its video stream, ready to decode in one thread."""
-    try:
-        container = av.open(str(path.absolute()), mode="r")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _from_open_error(path, error) from error
-    with container:
-        stream = _video_stream(path, container)
+def opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open container of the file ``name`` (a path or a URL) and its video stream, to decode in one thread."""
+    with ExitStack() as stack:
+        file = stack.enter_context(RemoteFile(name)) if is_url(name) else str(Path(name).absolute())
+        try:
+            container = av.open(file, mode="r", buffer_size=_BUFFER_BYTES)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _from_open_error(name, error) from error
+        stack.enter_context(container)
+        stream = _video_stream(name, container)
         stream.codec_context.thread_count = 1
         yield container, stream
 
 
-def check_pixels(path: Path, width: int, height: int) -> None:
+def check_pixels(name: str, width: int, height: int) -> None:
     """VideoError where a picture is too large to be decoded within bounded memory."""
     if width * height > MAX_PIXELS:
         detail = f"pictures of {width} x {height} pixels; at most {MAX_PIXELS} pixels are read"
-        raise VideoError(path, "too_large", f"{detail}; make a smaller copy")
+        raise VideoError(name, "too_large", f"{detail}; make a smaller copy")
 
 
 def is_flush(packet: "Packet[VideoStream]") -> bool:
@@ -60,42 +75,48 @@ def is_flush(packet: "Packet[VideoStream]") -> bool:
     return not packet.size and packet.pts is None and packet.dts is None
 
 
-def read_error(path: Path, error: Exception) -> VideoError:
-    """The error for a failure of the storage below ``path`` while it is read."""
-    return VideoError(path, "io_error", f"reading failed ({error}); check the disk or the network, then retry")
+def read_error(name: str, error: Exception) -> VideoError:
+    """The error for a failure of the storage below ``name`` while it is read."""
+    return VideoError(name, "io_error", f"reading failed ({error}); check the disk or the network, then retry")
 
 
-def _from_os_error(path: Path, error: OSError) -> VideoError:
+def _from_os_error(name: str, error: OSError) -> VideoError:
     if isinstance(error, PermissionError):
-        return VideoError(path, "permission", "may not be read by this user; change its permissions")
+        return VideoError(name, "permission", "may not be read by this user; change its permissions")
     if isinstance(error, FileNotFoundError):
-        return VideoError(path, "missing", "there is no such file")
-    return read_error(path, error)
+        return VideoError(name, "missing", "there is no such file")
+    return read_error(name, error)
 
 
-def _from_open_error(path: Path, error: Exception) -> VideoError:
+def _from_open_error(name: str, error: Exception) -> VideoError:
     if isinstance(error, OSError):
-        return _from_os_error(path, error)
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if header[4:8] == b"ftyp":
+        return _from_os_error(name, error)
+    if _header(name)[4:8] == b"ftyp":
         why = "the index (moov) of this mp4 is missing or broken: its recording or download did not finish"
     else:
         why = "not a media file that FFmpeg knows"
-    return VideoError(path, "not_media", f"{why}; copy it again or leave it out")
+    return VideoError(name, "not_media", f"{why}; copy it again or leave it out")
 
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+def _header(name: str) -> bytes:
+    with RemoteFile(name) if is_url(name) else Path(name).open("rb") as file:
+        return file.read(_HEADER_BYTES)
+
+
+def _video_stream(name: str, container: InputContainer) -> VideoStream:
     # FFmpeg "plays" any text file as terminal art.
     if container.format.name == "tty" or not len(container.streams):
-        raise VideoError(path, "not_media", "holds no media streams; it is cut in its header or not a video")
+        raise VideoError(name, "not_media", "holds no media streams; it is cut in its header or not a video")
+    if _LISTS.intersection(container.format.name.split(",")):
+        detail = f"a list of other files ({container.format.name}); name the video files themselves"
+        raise VideoError(name, "not_media", detail)
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         what = "the only picture is cover art" if container.streams.video else "no video stream"
-        raise VideoError(path, "no_video", f"{what}; leave it out")
+        raise VideoError(name, "no_video", f"{what}; leave it out")
     best = container.streams.best("video")
     stream = next((s for s in videos if best is not None and s.index == best.index), videos[0])
     if stream.codec_context is None:
-        raise VideoError(path, "no_decoder", "no decoder for its codec; convert it, for example to H.264")
-    check_pixels(path, stream.codec_context.width, stream.codec_context.height)
+        raise VideoError(name, "no_decoder", "no decoder for its codec; convert it, for example to H.264")
+    check_pixels(name, stream.codec_context.width, stream.codec_context.height)
     return stream

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from extract.errors import MachineError
 from extract.video._decoded import Decoded
-from extract.video._guard import REMEDY, planned_frames, refusal
+from extract.video._guard import REMEDY, local_path, planned_frames, refusal
 from extract.video._probe import Source
 
 _CONTAINERS = ("mov", "matroska")
@@ -34,13 +34,12 @@ def library() -> str:
 def events(source: Source, size: tuple[int, int]) -> Generator[Decoded, None, None]:
     """All frames from the beginning, upright, in ``size`` = (width, height); VideoError where not trusted."""
     decord = _decord()
+    path = local_path(source, "decord")
     if not source.info.container.startswith(_CONTAINERS):
         raise refusal("decord", source.path, f"decord is not trusted with {source.info.container}")
     planned = planned_frames(source, "decord", open_groups=False)
     try:
-        reader = decord.VideoReader(
-            str(source.path.absolute()), width=size[0], height=size[1], num_threads=1, fault_tol=1
-        )
+        reader = decord.VideoReader(path, width=size[0], height=size[1], num_threads=1, fault_tol=1)
         if len(reader) != len(planned):
             raise refusal("decord", source.path, f"{len(reader)} frames for {len(planned)} packets to show")
         for number, frame in enumerate(planned):

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from extract.errors import VideoError
+from extract.remote import is_url
 from extract.video._clock import hole_limit
 from extract.video._container import opened
 from extract.video._damage import frames_lost
@@ -29,10 +30,17 @@ class Planned:
     duration: Fraction | None
 
 
-def refusal(decoder: str, path: Path, why: str) -> VideoError:
+def refusal(decoder: str, path: str, why: str) -> VideoError:
     """The error for a file that ``decoder`` cannot be trusted with; its reason is ``<decoder>_refused``."""
     detail = f"{decoder}'s frames cannot be trusted here: {why}; {REMEDY}"
     return VideoError(path, f"{decoder}_refused", detail)
+
+
+def local_path(source: Source, decoder: str) -> str:
+    """The absolute path of the file; VideoError for a URL, which ``decoder`` is not asked to read."""
+    if is_url(source.path):
+        raise refusal(decoder, source.path, "it reads local files alone")
+    return str(Path(source.path).absolute())
 
 
 def planned_frames(source: Source, decoder: str, *, open_groups: bool) -> list[Planned]:

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -33,7 +32,7 @@ def upright_size(width: int, height: int, aspect: Fraction, rotation: int, short
 class Converter:
     """Converts frames of any size to upright (H, W, 3) uint8 RGB of one ``size`` = (width, height)."""
 
-    path: Path
+    path: str
     size: tuple[int, int]
     rotation: int
 

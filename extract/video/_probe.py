@@ -39,7 +39,7 @@ class Source:
     of video that the header promises, where it can be believed.
     """
 
-    path: Path
+    path: str
     info: VideoInfo
     time_base: Fraction
     interval: Fraction
@@ -53,16 +53,16 @@ class Source:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Describe the video file at ``path`` without decoding more than its first frame.
+    """Describe the video ``path``, a file or a URL, without decoding more than its first frame.
 
     Raises:
         VideoError: with ``reason`` ``missing``, ``folder``, ``permission``, ``empty``, ``not_media``,
             ``no_video``, ``no_decoder``, ``too_large``, ``no_frames`` or ``io_error``.
     """
-    return inspect(Path(path)).info
+    return inspect(str(path)).info
 
 
-def inspect(path: Path) -> Source:
+def inspect(path: str) -> Source:
     """`probe`, with the exact figures that reading needs."""
     size = check_file(path)
     with opened(path) as (container, stream):
@@ -85,7 +85,7 @@ class _Head:
     last_position: int = 0
     complete: bool = False
 
-    def read(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+    def read(self, path: str, container: InputContainer, stream: VideoStream) -> None:
         """Read until a frame is decoded and the head is long enough, or to the end of the file."""
         packets = container.demux(stream)
         while self.frame is None or (len(self.pts) < _HEAD_PACKETS and self.n_bytes < _HEAD_BYTES):
@@ -109,12 +109,12 @@ class _Head:
         return sorted(p for p in self.pts if p is not None)
 
 
-def _next_packet(path: Path, packets: "Iterator[Packet[VideoStream]]") -> "Packet[VideoStream] | None":
+def _next_packet(path: str, packets: "Iterator[Packet[VideoStream]]") -> "Packet[VideoStream] | None":
     try:
         return next(packets, None)
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise read_error(path, error) from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    except av.FFmpegError:
         return None
 
 
@@ -142,7 +142,7 @@ class _Evidence:
         return self.container.format.name
 
 
-def _describe(path: Path, seen: _Evidence) -> Source:
+def _describe(path: str, seen: _Evidence) -> Source:
     counting, average, aspect = _must_count(seen), _average_rate(seen), _aspect(seen)
     declared, duration = _duration(seen, 1 / average)
     rotation = _rotation(seen)
@@ -150,7 +150,7 @@ def _describe(path: Path, seen: _Evidence) -> Source:
     wide = math.floor(frame.width * aspect + Fraction(1, 2))
     start = Fraction(0) if counting or frame.pts is None else frame.pts * seen.time_base
     info = VideoInfo(
-        path=str(path),
+        path=path,
         size_bytes=seen.size_bytes,
         container=seen.format,
         codec=stream.codec_context.name,

@@ -90,9 +90,9 @@ def _packets(source: Source, container: InputContainer, stream: VideoStream) -> 
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
     try:
         yield from container.demux(stream)
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise read_error(source.path, error) from error
+    except OSError as error:
+        raise read_error(source.path, error) from error
+    except av.FFmpegError:
         yield None
 
 

@@ -151,7 +151,7 @@ def open_video(
     """Open a video to iterate over its frames as `FrameBatch`, in bounded memory.
 
     Args:
-        path: the file.
+        path: the file, or its URL.
         fps: samples per second: sample k is at ``info.start_s + k / fps`` and shows the last frame not later
             than that, until the last frame's display ends; holes are left out. None: every decoded frame
             once, at its own time.
@@ -170,7 +170,7 @@ def open_video(
     """
     chosen = find_decoder(decoder)
     _check_values(fps, start_s, stop_s, short_side)
-    source = inspect(Path(path))
+    source = inspect(str(path))
     span = Span(-math.inf if start_s is None else start_s, math.inf if stop_s is None else stop_s)
     samples = EachFrame(span) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), span)
     return VideoReader(source, decoder=chosen, samples=samples, short_side=short_side, strict=strict)

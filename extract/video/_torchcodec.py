@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from extract.errors import MachineError
 from extract.video._decoded import Decoded
-from extract.video._guard import REMEDY, Planned, planned_frames, refusal
+from extract.video._guard import REMEDY, Planned, local_path, planned_frames, refusal
 from extract.video._probe import Source
 
 
@@ -51,10 +51,11 @@ def events(
     Pictures are upright, in ``size`` = (width, height). VideoError where a frame is not the planned one.
     """
     torchcodec = _torchcodec(device)
+    path = local_path(source, "torchcodec")
     planned = planned_frames(source, "torchcodec", open_groups=True)
     try:
         decoder = torchcodec.decoders.VideoDecoder(
-            str(source.path.absolute()), stream_index=source.info.stream_index, device=device, dimension_order="NHWC"
+            path, stream_index=source.info.stream_index, device=device, dimension_order="NHWC"
         )
     except (RuntimeError, ValueError) as error:
         raise refusal("torchcodec", source.path, f"it cannot open the file ({type(error).__name__})") from error

@@ -93,7 +93,7 @@ def test_links_keep_their_place(root: Path) -> None:
 
 
 def test_what_cannot_be_read_as_videos_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no path given; expected video files or folders"):
+    with pytest.raises(InputError, match="no path given; expected video files, folders or URLs"):
         find_videos([])
     with pytest.raises(InputError, match=r"nowhere does not exist; expected a video file or a folder"):
         find_videos([root, tmp_path / "nowhere"])
@@ -177,3 +177,18 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     found = find_videos([tmp_path / "root"])
     assert [source.video_id for source in found.sources] == ["link/a.mp4"]
     assert Path(found.sources[0].path).is_absolute()
+
+
+def test_urls_are_known_by_host_and_path(root: Path) -> None:
+    url = "https://user:secret@example.org:8080/day%201/a.mp4?token=1"
+    found = find_videos([url, root / "cam2" / "a.mp4", url, "s3://bucket/b.mp4"])
+    assert [(s.video_id, s.path) for s in found.sources] == [
+        ("a.mp4", str(root / "cam2" / "a.mp4")),
+        ("bucket/b.mp4", "s3://bucket/b.mp4"),
+        ("example.org/day 1/a.mp4", url),
+    ]
+
+
+def test_two_videos_of_one_id_are_refused() -> None:
+    with pytest.raises(InputError, match=r"would both be 'h/a.mp4'"):
+        find_videos(["http://h/a.mp4", "s3://h/a.mp4"])
