@@ -6,6 +6,7 @@ T frames, H W pixels. Seconds are counted from the video's first displayed frame
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from extract.clips import ClipGrid
 from extract.errors import UsageError
 from extract.recipe import Recipe
-from extract.video import VideoReader, open_video
+from extract.video import IsolatedReader, VideoReader
 
 _NO_HOLE_S = 5.0  # shorter than any hole of ``ReadReport.holes_s``; saves asking for the report at every frame
 
@@ -37,13 +38,13 @@ class Clip:
     damaged: bool
 
 
-def open_for(path: str, recipe: Recipe, decoder: str) -> VideoReader:
-    """The reader of ``path`` at the rate and size of ``recipe``; errors as in `extract.video.open_video`."""
+def reading_options(recipe: Recipe, decoder: str) -> dict[str, Any]:
+    """The options of `extract.video.open_video` for the rate and the size of ``recipe``."""
     fps = None if recipe.fps == "native" else recipe.fps
-    return open_video(path, fps=fps, short_side=recipe.short_side_px, decoder=decoder)
+    return {"fps": fps, "short_side": recipe.short_side_px, "decoder": decoder}
 
 
-def clips_of(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
+def clips_of(reader: VideoReader | IsolatedReader, recipe: Recipe) -> Iterator[Clip]:
     """All clips of the video that ``reader`` reads. After a hole in time the grid begins anew: no clip spans one.
 
     Raises:
@@ -124,7 +125,7 @@ def _centre_crop(width: int, height: int, side: int) -> tuple[slice, slice]:
     return slice(top, top + side), slice(left, left + side)
 
 
-def _holes_between(reader: VideoReader, last_s: float, now_s: float) -> list[float]:
+def _holes_between(reader: VideoReader | IsolatedReader, last_s: float, now_s: float) -> list[float]:
     """Starts of the holes between two consecutive samples. The reader may be ahead, and know of later holes too."""
     if now_s - last_s < _NO_HOLE_S:
         return []

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbones import load_backbone
-from extract.clipping import Clip, clips_of, open_for
+from extract.clipping import Clip, clips_of, reading_options
 from extract.engine import Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import Recipe
 from extract.store import FeatureStore, Receipt, UnstorableError, VideoFeatures
-from extract.video import ReadReport, VideoInfo
+from extract.video import DecodingProcess, ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
 
@@ -92,8 +92,9 @@ class _Reading:
 def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda _clips: None) -> UnitResult:
     """Read the unit's videos, run the backbone, and write one segment, which nobody sees before it is committed.
 
-    Decoding goes on in a thread of its own while the backbone computes. A video that fails is named in the
-    result and does not touch the others. ``on_clips`` is called with the number of clips of each batch.
+    Decoding goes on in a process of its own while the backbone computes, so that a decoder's crash ends no more than
+    its video. A video that fails is named in the result and does not touch the others. ``on_clips`` is called with
+    the number of clips of each batch.
 
     Raises:
         MachineError: the store cannot be written.
@@ -139,22 +140,24 @@ def _clips_ahead(recipe: Recipe) -> int:
 
 
 def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
-    for reading in readings:
-        try:
-            for clip in _read(setup, reading):
-                reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
-                yield reading, clip.frames
-        except VideoError as error:
-            reading.failed = _failed(reading.task, error.reason, error.detail)
-        except (MachineError, UsageError):
-            raise  # not this video's fault
-        except Exception as error:  # whatever a strange file brings about: it must not stop the others
-            reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
+    with DecodingProcess() as process:
+        for reading in readings:
+            try:
+                for clip in _read(process, setup, reading):
+                    reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
+                    yield reading, clip.frames
+            except VideoError as error:
+                reading.failed = _failed(reading.task, error.reason, error.detail)
+            except (MachineError, UsageError):
+                raise  # not this video's fault
+            except Exception as error:  # whatever a strange file brings about: it must not stop the others
+                reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
 
 
-def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
+def _read(process: DecodingProcess, setup: Setup, reading: _Reading) -> Iterator[Clip]:
     reading.started = time.time()
-    with open_for(reading.task.path, setup.recipe, setup.decoder) as reader:
+    options = reading_options(setup.recipe, setup.decoder)
+    with process.open_video(reading.task.path, **options) as reader:
         reading.info = reader.info
         yield from clips_of(reader, setup.recipe)
         reading.report = reader.report

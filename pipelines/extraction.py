@@ -17,7 +17,7 @@ from extract.job import run_here, run_on_cluster
 from extract.recipe import Recipe
 from extract.sources import Found, Source, find_videos, fingerprint
 from extract.store import FeatureStore
-from extract.video import probe, resize_kernel
+from extract.video import VideoInfo, probe_all, resize_kernel
 from extract.worker import Failed, Setup, Task, Unit, UnitResult
 
 UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
@@ -240,7 +240,9 @@ def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: O
                 known.append(Failed(source.video_id, mark, failure.reason, failure.detail))
             else:
                 tasks.append(Task(source.video_id, source.path, mark, None))
-        probed = list(pool.map(_probed, tasks))
+    probed = [
+        _probed(task, answer) for task, answer in zip(tasks, probe_all([task.path for task in tasks]), strict=True)
+    ]
     failed.extend(task for task in probed if isinstance(task, Failed))
     readable = [task for task in probed if isinstance(task, Task)]
     units = tuple(_units(readable, max(1, options.workers)))
@@ -257,11 +259,10 @@ def _fingerprint(source: Source) -> str | Failed:
         return Failed(source.video_id, UNREADABLE, error.reason, error.detail)
 
 
-def _probed(task: Task) -> Task | Failed:
-    try:
-        return Task(task.video_id, task.path, task.fingerprint, probe(task.path).duration_s)
-    except VideoError as error:
-        return Failed(task.video_id, task.fingerprint, error.reason, error.detail)
+def _probed(task: Task, answer: VideoInfo | VideoError) -> Task | Failed:
+    if isinstance(answer, VideoError):
+        return Failed(task.video_id, task.fingerprint, answer.reason, answer.detail)
+    return Task(task.video_id, task.path, task.fingerprint, answer.duration_s)
 
 
 def _units(tasks: Sequence[Task], workers: int) -> Iterator[Unit]:

@@ -6,6 +6,7 @@ imports a decoder.
 
 from extract.video._codecs import decoding
 from extract.video._decoders import resize_kernel
+from extract.video._isolated import DecodingProcess, IsolatedReader, probe_all
 from extract.video._probe import probe
 from extract.video._reader import VideoReader, open_video, read_frames
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
@@ -14,13 +15,16 @@ RESIZE_KERNEL = resize_kernel("pyav")
 
 __all__ = [
     "RESIZE_KERNEL",
+    "DecodingProcess",
     "FrameBatch",
+    "IsolatedReader",
     "ReadReport",
     "VideoInfo",
     "VideoReader",
     "decoding",
     "open_video",
     "probe",
+    "probe_all",
     "read_frames",
     "resize_kernel",
 ]

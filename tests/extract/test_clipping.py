@@ -15,7 +15,7 @@ from footage import NTSC, H, encode, index_of, regular, uneven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.clipping import Clip, clips_of, open_for
+from extract.clipping import Clip, clips_of, reading_options
 from extract.clips import ClipGrid
 from extract.errors import UsageError
 from extract.recipe import Recipe
@@ -75,7 +75,7 @@ def recipe(grid: tuple[int, int, int] = (4, 1, 2), **changes: Any) -> Recipe:
 
 
 def clips(path: Path, asked: Recipe) -> tuple[list[Clip], ReadReport]:
-    with open_for(str(path), asked, "auto") as reader:
+    with open_video(path, **reading_options(asked, "auto")) as reader:
         return list(clips_of(reader, asked)), reader.report
 
 
@@ -155,7 +155,7 @@ def test_worked_numbers(made: dict[str, Made]) -> None:
 
 
 def test_the_containers_clock_is_not_in_the_seconds(made: dict[str, Made]) -> None:
-    with open_for(str(made["late.ts"].path), recipe(), "auto") as reader:
+    with open_video(made["late.ts"].path, **reading_options(recipe(), "auto")) as reader:
         assert reader.info.start_s >= 7
         assert next(clips_of(reader, recipe())).start_s == 0.0
 

@@ -1,0 +1,118 @@
+"""The process that decodes for another one; it ends as soon as that one is gone."""
+
+import os
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from extract.errors import UntrimmedError, VideoError
+from extract.video._probe import probe
+from extract.video._reader import VideoReader, open_video
+from extract.video._records import FrameBatch, ReadReport, VideoInfo
+from extract.video._wire import receive, send
+
+_MOST_BYTES = 8 << 30
+_ALIVE_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Asks for a `VideoInfo`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Asks for `Opened` and then for `Frames`. ``options`` as in `open_video`."""
+
+    path: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The video is open, and gives frames of ``size`` = (width, height)."""
+
+    info: VideoInfo
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A batch, None after the last one, and the report up to it."""
+
+    batch: FrameBatch | None
+    report: ReadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Nothing to hand over yet, but decoding goes on."""
+
+
+class _Server:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._requests: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._reader: VideoReader | None = None
+
+    def run(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._show_life, daemon=True).start()
+        while True:
+            request = self._requests.get()
+            try:
+                self._answer(request)
+            except UntrimmedError as error:
+                self._send(error)
+            except OSError:
+                raise  # nobody listens any more
+            except Exception as error:  # whatever a strange file brings about
+                path = getattr(request, "path", "")
+                self._send(VideoError(path, "unexpected", f"{type(error).__name__}: {error}"))
+
+    def _answer(self, request: object) -> None:
+        if isinstance(request, Probe):
+            self._send(probe(request.path))
+        elif isinstance(request, Read):
+            with open_video(request.path, **request.options) as reader:
+                self._reader = reader
+                self._send(Opened(reader.info, reader.size))
+                for batch in reader:
+                    self._send(Frames(batch, reader.report))
+            self._reader = None
+            self._send(Frames(None, reader.report))
+
+    def _send(self, message: object) -> None:
+        with self._sending:
+            send(self._connection, message)
+
+    def _listen(self) -> None:
+        """Take requests also while decoding, so that the other side's end is noticed at any time."""
+        while True:
+            try:
+                self._requests.put(receive(self._connection))
+            except (EOFError, OSError):
+                os._exit(0)
+
+    def _show_life(self) -> None:
+        last = -1
+        while True:
+            time.sleep(_ALIVE_EVERY_S)
+            reader = self._reader
+            if reader is not None and reader.progress != last:
+                last = reader.progress
+                self._send(Alive())
+
+
+def main(connection_number: int) -> None:
+    """Answer the requests that come over the inherited socket, for ever."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    _Server(socket.socket(fileno=connection_number)).run()
