@@ -119,6 +119,30 @@ def synthesize(
     out.print(f"labels in {output / 'annotations.json'}")
 
 
+@app.command(epilog="Example: untrimmed scan archive/ --problems")
+def scan(
+    paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],
+    problems: Annotated[bool, typer.Option("--problems", help="List only videos with problems.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Say what each video is, and what is wrong with it, from its header and first frames: nothing else is decoded."""
+    from pipelines.scan import scan as scan_archive
+    from pipelines.scan import scan_json
+    from pipelines.show import scan_lines
+
+    with Meter("scan", quiet=quiet) as meter:
+        found = scan_archive(paths, lambda done, count: meter.show(done / count, f"{done} of {count} videos"))
+    if as_json:
+        _print(scan_json(found))
+    else:
+        for line in scan_lines(found, problems_only=problems):
+            out.print(line, markup=False)
+    if found.failed:
+        raise typer.Exit(FAILED_INPUTS)
+
+
 @app.command(epilog="Example: untrimmed extract archive/ -o features.zarr --workers 2")
 def extract(
     paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],

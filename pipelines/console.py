@@ -60,6 +60,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def clock(seconds: float) -> str:
+    """``seconds`` as a player shows them, with tenths: "0:08.0", "2:10:05.3"."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
+
+
 def complain(message: str) -> None:
     """An error or warning on stderr, as it is."""
     err.print(message, markup=False)

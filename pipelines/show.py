@@ -1,15 +1,22 @@
 """Results as lines for people; the same results as JSON come from the functions that made them."""
 
+from __future__ import annotations
+
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from pipelines.checkpoint import Run
-from pipelines.console import Meter, complain, duration
-from pipelines.extraction import Plan, Progress, Summary
-from pipelines.training import Progress as TrainProgress
+from pipelines.console import Meter, clock, complain, duration
+
+if TYPE_CHECKING:  # nothing here may cost a command that does not need it the import of torch
+    from extract.video import VideoInfo
+    from pipelines.checkpoint import Run
+    from pipelines.extraction import Plan, Progress, Summary
+    from pipelines.scan import Scan
+    from pipelines.training import Progress as TrainProgress
 
 _NAMED = 20  # failures printed one by one
 
@@ -78,6 +85,38 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         if len(summary.failed) > _NAMED:
             yield f"  and {len(summary.failed) - _NAMED} more; --json names all"
     yield f"store: {summary.store}"
+
+
+def scan_lines(found: Scan, *, problems_only: bool) -> Iterator[str]:
+    """A table of the videos, each with its problems below it, and the totals."""
+    listed = [video for video in found.videos if video.problems or not problems_only]
+    width = max((len(video.video_id) for video in listed), default=0)
+    if listed:
+        yield f"{'video':{width}}  {'length':>12}  {'size':>11}  {'frames/s':>12}  {'bytes':>9}  codec"
+    for video in listed:
+        yield f"{video.video_id:{width}}  {'cannot be read' if video.info is None else _described(video.info)}"
+        yield from (f"    {problem}" for problem in video.problems)
+    if listed:
+        yield ""
+    readable, failed = found.readable, len(found.failed)
+    total = f"{duration(found.duration_s)}, {decimal(found.size_bytes)}"
+    odd = sum(bool(info.warnings) for info in readable)
+    yield f"{len(readable)} of {len(found.videos)} videos can be read: {total}; {failed} cannot, {odd} are odd"
+    if found.others:
+        yield f"left alone, not videos by their names: {found.others} files"
+    codecs = Counter(info.codec for info in readable)
+    if codecs:
+        yield "codecs: " + ", ".join(f"{codec} {count}" for codec, count in codecs.most_common())
+    rate = 60 * len(found.videos) / max(found.seconds, 1e-6)
+    yield f"scanned in {duration(found.seconds)}, {rate:.0f} files a minute"
+
+
+def _described(info: VideoInfo) -> str:
+    length = "unknown" if info.duration_s is None else clock(info.duration_s)
+    size = f"{info.width} x {info.height}"
+    rate = f"{info.average_fps:.3f}".rstrip("0").rstrip(".") + (" varying" if info.variable_rate else "")
+    turned = f", turned {info.rotation}°" if info.rotation else ""
+    return f"{length:>12}  {size:>11}  {rate:>12}  {decimal(info.size_bytes):>9}  {info.codec}{turned}"
 
 
 def info_lines(info: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,76 @@
+"""What a scan says of an archive."""
+
+import json
+from pathlib import Path
+
+import pytest
+from footage import encode, regular
+from typer.testing import CliRunner
+
+from extract.errors import InputError
+from pipelines import cli
+from pipelines.console import clock
+from pipelines.scan import scan, scan_json
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mixed")
+    (root / "day 1").mkdir()
+    encode(root / "day 1" / "good.mp4", regular(50))
+    encode(root / "turned.mp4", regular(50), rotation=90)
+    encode(root / "raw.h264", regular(50))
+    (root / "bad.mp4").write_bytes(b"<html>404</html>" * 99)
+    (root / "empty.mkv").touch()
+    (root / "notes.txt").write_text("not looked at")
+    return root
+
+
+def test_every_video_is_described_or_named(mixed: Path) -> None:
+    seen = []
+    found = scan([mixed], lambda done, count: seen.append((done, count)))
+    assert [video.video_id for video in found.videos] == [
+        "bad.mp4",
+        "day 1/good.mp4",
+        "empty.mkv",
+        "raw.h264",
+        "turned.mp4",
+    ]
+    assert [video.video_id for video in found.failed] == ["bad.mp4", "empty.mkv"]
+    assert [bool(video.problems) for video in found.videos] == [True, False, True, True, False]
+    assert found.duration_s == pytest.approx(6.0)
+    assert found.others == 1
+    assert seen == [(n, 5) for n in range(1, 6)]
+
+
+def test_json_holds_all_of_it(mixed: Path) -> None:
+    result = json.loads(json.dumps(scan_json(scan([mixed]))))
+    assert (result["videos"], result["readable"]) == (5, 3)
+    assert [(f["video"], f["reason"]) for f in result["failed"]] == [("bad.mp4", "not_media"), ("empty.mkv", "empty")]
+    turned = result["files"][-1]
+    assert (turned["video"], turned["readable"], turned["problems"]) == ("turned.mp4", True, [])
+    assert (turned["width"], turned["height"], turned["rotation"]) == (64, 96, 90)
+    assert (turned["duration_s"], turned["fps"], turned["codec"]) == (2.0, 25.0, "h264")
+
+
+@pytest.mark.parametrize("options", [[], ["--problems"]])
+def test_the_table_names_problems_and_totals(mixed: Path, options: list[str]) -> None:
+    shown = CliRunner().invoke(cli.app, ["scan", str(mixed), "--quiet", *options])
+    assert shown.exit_code == 4
+    assert "3 of 5 videos can be read: 6 s" in shown.stdout
+    assert "not a media file" in shown.stdout
+    assert "the file holds no times" in shown.stdout
+    assert "left alone, not videos by their names: 1 files" in shown.stdout
+    assert ("turned 90°" in shown.stdout) == (not options)
+    assert ("good.mp4" in shown.stdout) == (not options)
+    assert "codecs: h264 3" in shown.stdout
+
+
+def test_a_good_archive_ends_well(mixed: Path) -> None:
+    assert CliRunner().invoke(cli.app, ["scan", str(mixed / "day 1")]).exit_code == 0
+    with pytest.raises(InputError, match="does not exist"):
+        scan([mixed / "nowhere"])
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0.04, 59.96, 3599.99, 36002.0)] == ["0:00.0", "1:00.0", "1:00:00.0", "10:00:02.0"]
