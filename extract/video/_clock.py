@@ -1,7 +1,7 @@
 """From the container's time stamps to strictly increasing times, and to how long each frame is shown."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from extract.video._damage import frames_lost
@@ -9,18 +9,27 @@ from extract.video._decoded import Decoded
 from extract.video._probe import Source
 
 _RESTART_S = 1
+_LATEST_S = 2**40
 _HOLE_S = 10
 _HOLE_INTERVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A decoded frame with its time in seconds, and how that was found."""
+    """A decoded frame with its time in seconds, and how that was found.
+
+    ``doubtful``: its own time contradicts that of the frame before it; one of the two is wrong.
+    """
 
     decoded: Decoded
     start: Fraction
     repaired: bool
     restarted: bool
+    doubtful: bool = False
+
+    def flagged(self) -> "Timed":
+        """The same, with the frame flagged as damaged."""
+        return replace(self, decoded=replace(self.decoded, damaged=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,8 @@ class Clock:
     """Strictly increasing times for frames in display order."""
 
     def __init__(self, source: Source) -> None:
-        self._interval, self._counting = source.interval, source.counting
+        self._interval, self._tick, self._counting = source.interval, source.time_base, source.counting
+        self._constant = source.info.variable_rate is False
         self._last: Fraction | None = None
         self._offset = Fraction(0)
 
@@ -66,13 +76,22 @@ class Clock:
         expected = Fraction(0) if self._last is None else self._last + self._interval
         if decoded.pts is None:
             return Timed(decoded, expected, repaired=True, restarted=False)
+        if abs(decoded.pts) > _LATEST_S:
+            return Timed(decoded, expected, repaired=True, restarted=False).flagged()
         time = decoded.pts + self._offset
         if self._last is None or time > self._last:
             return Timed(decoded, time, repaired=False, restarted=False)
-        restarted = self._last - time > _RESTART_S
-        if restarted:
+        if self._last - time > _RESTART_S:
             self._offset += expected - time
-        return Timed(decoded, expected, repaired=not restarted, restarted=restarted)
+            return Timed(decoded, expected, repaired=False, restarted=True)
+        return self._squeezed(decoded, time, self._last)
+
+    def _squeezed(self, decoded: Decoded, time: Fraction, last: Fraction) -> Timed:
+        """Just after the last frame, so that the next one can be at its own time again."""
+        timed = Timed(decoded, last + min(self._tick, self._interval / 8), repaired=True, restarted=False)
+        if time == last and not self._constant:
+            return timed
+        return replace(timed, doubtful=True).flagged()
 
 
 def displayed(frames: Iterable[Decoded], source: Source) -> Iterator[Shown]:
@@ -82,7 +101,7 @@ def displayed(frames: Iterable[Decoded], source: Source) -> Iterator[Shown]:
     for decoded in frames:
         timed = clock.timed(decoded)
         if held is not None:
-            yield _until(held, timed.start, source)
+            yield _until(held.flagged() if timed.doubtful else held, timed.start, source)
         held = timed
     if held is not None:
         yield _last(held, source)

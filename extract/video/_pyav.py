@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from extract.video._complaints import listen, tell_of_damage
 from extract.video._container import is_flush, opened, read_error
 from extract.video._damage import Damage, frames_lost
 from extract.video._decoded import BadPacket, Decoded, Event
@@ -90,6 +91,8 @@ def _packets(source: Source, container: InputContainer, stream: VideoStream) -> 
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
     try:
         yield from container.demux(stream)
+    except IndexError:
+        return  # After the last packet PyAV trips over streams that appeared while it read.
     except OSError as error:
         raise read_error(source.path, error) from error
     except av.FFmpegError:
@@ -102,6 +105,9 @@ class _Loop:
     def __init__(self, source: Source, container: InputContainer, stream: VideoStream, convert: Converter) -> None:
         self.source = source
         self._container, self._stream, self._convert = container, stream, convert
+        listen()
+        if stream.codec_context.name == "libdav1d":
+            stream.codec_context.options = {"strict": "strict"}
 
     def seek(self, target: Fraction) -> bool:
         """Seek to a key frame at or before ``target`` seconds; False where the container cannot."""
@@ -118,9 +124,11 @@ class _Loop:
         for packet in _packets(self.source, self._container, self._stream):
             pts = self._seconds(None if packet is None else packet.pts)
             self._damage.sent(pts, corrupt=packet is not None and packet.is_corrupt)
-            frames = self._decode(packet)
-            if packet is None or frames is None:
+            with av.logging.Capture() as logs:
+                frames = self._decode(packet)
+            if packet is None or frames is None or (logs and tell_of_damage(logs)):
                 self._damage.failed()
+            if packet is None or frames is None:
                 yield BadPacket(self._number, pts)
                 self._number += 1
             for frame in frames or ():
