@@ -21,7 +21,7 @@ from extract.video._sampling import EachFrame, Samples, Span
 from extract.video._tally import Tally
 
 _BATCH_FRAMES = 32
-_BATCH_BYTES = 2**26
+_BATCH_BYTES = 2**24  # what malloc reuses; larger ones come as fresh pages every time
 _COUNTED_TOLERANCE_S = 1e-6
 # A sample may show a frame that comes later by half a tick, but never by much of a frame interval.
 _TOLERANCE_INTERVALS = 1 / 8
@@ -214,16 +214,22 @@ def _tolerance_s(source: Source) -> float:
 
 
 def _batched(items: Iterator[_Item], size: int) -> Iterator[FrameBatch]:
-    waiting: list[_Item] = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) == size:
-            yield _batch(waiting)
-            waiting.clear()
-    if waiting:
-        yield _batch(waiting)
+    """Batches of ``size`` items, each picture copied once."""
+    times: list[float] = []
+    damaged: list[bool] = []
+    pixels = np.empty(0, np.uint8)
+    for picture, time_s, is_damaged in items:
+        if not times:
+            pixels = np.empty((size, *picture.shape), np.uint8)
+        pixels[len(times)] = picture
+        times.append(time_s)
+        damaged.append(is_damaged)
+        if len(times) == size:
+            yield _batch(pixels, times, damaged)
+            times, damaged = [], []
+    if times:
+        yield _batch(pixels[: len(times)], times, damaged)
 
 
-def _batch(items: list[_Item]) -> FrameBatch:
-    pictures, times, damaged = zip(*items, strict=True)
-    return FrameBatch(np.stack(pictures), np.array(times, np.float64), np.array(damaged, np.bool_))
+def _batch(pixels: NDArray[np.uint8], times: list[float], damaged: list[bool]) -> FrameBatch:
+    return FrameBatch(pixels, np.array(times, np.float64), np.array(damaged, np.bool_))
