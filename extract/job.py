@@ -13,7 +13,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from extract.errors import MachineError
 from extract.interrupts import children_ignore_interrupts
-from extract.worker import Failed, Setup, Unit, UnitResult, run_unit
+from extract.worker import Failed, Setup, Unit, UnitResult, decoding_process, run_unit
 
 _UNITS_PER_WORKER = 2  # submitted ahead, so that no worker waits for the client
 _DASK_SETTINGS = {
@@ -26,8 +26,11 @@ _DASK_SETTINGS = {
 
 def run_here(setup: Setup, units: Iterable[Unit], on_clips: Callable[[int], None]) -> Iterator[UnitResult]:
     """Run ``units`` one after the other in this process; ``on_clips`` hears of every batch."""
-    for unit in units:
-        yield run_unit(setup, unit, on_clips)
+    try:
+        for unit in units:
+            yield run_unit(setup, unit, on_clips)
+    finally:
+        decoding_process().close()
 
 
 def run_on_cluster(setup: Setup, units: Iterable[Unit], *, workers: int) -> Iterator[UnitResult]:

@@ -123,6 +123,12 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
 
 
 @lru_cache(maxsize=1)
+def decoding_process() -> DecodingProcess:
+    """One for each process, and for all its units; it ends with this process, or when it is closed."""
+    return DecodingProcess()
+
+
+@lru_cache(maxsize=1)
 def _engine(recipe: Recipe, weights: str, device: str) -> Engine:
     """One engine for each process: loaded with its first unit, never sent over the network."""
     backbone = load_backbone(recipe.backbone, weights)
@@ -140,24 +146,23 @@ def _clips_ahead(recipe: Recipe) -> int:
 
 
 def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
-    with DecodingProcess() as process:
-        for reading in readings:
-            try:
-                for clip in _read(process, setup, reading):
-                    reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
-                    yield reading, clip.frames
-            except VideoError as error:
-                reading.failed = _failed(reading.task, error.reason, error.detail)
-            except (MachineError, UsageError):
-                raise  # not this video's fault
-            except Exception as error:  # whatever a strange file brings about: it must not stop the others
-                reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
+    for reading in readings:
+        try:
+            for clip in _read(setup, reading):
+                reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
+                yield reading, clip.frames
+        except VideoError as error:
+            reading.failed = _failed(reading.task, error.reason, error.detail)
+        except (MachineError, UsageError):
+            raise  # not this video's fault
+        except Exception as error:  # whatever a strange file brings about: it must not stop the others
+            reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
 
 
-def _read(process: DecodingProcess, setup: Setup, reading: _Reading) -> Iterator[Clip]:
+def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
     reading.started = time.time()
     options = reading_options(setup.recipe, setup.decoder)
-    with process.open_video(reading.task.path, **options) as reader:
+    with decoding_process().open_video(reading.task.path, **options) as reader:
         reading.info = reader.info
         yield from clips_of(reader, setup.recipe)
         reading.report = reader.report
