@@ -25,10 +25,13 @@ class VideoInfo:
         coded_height: height of a decoded picture in pixels, before rotation.
         sample_aspect_ratio: width of a decoded pixel over its height.
         rotation: degrees counter-clockwise that a decoded picture is turned for display: 0, 90, 180 or 270.
+        mirrored: whether a decoded picture is mirrored left to right before it is turned.
         declared_frames: number of frames that the header names, or None.
+        estimated_frames: about how many frames reading gives, by all packets or by duration and rate, or None.
         duration_s: seconds from the first displayed frame to the end of the last one: the header's figure,
             an estimate (then a warning says so), or None.
-        average_fps: frames per second on average, as the container has it.
+        average_fps: frames per second on average: the container's figure, or that of the first frames where it
+            has none or they contradict it (then a warning says so).
         nominal_fps: frames per second of the regular clock below the frames.
         variable_rate: whether frame intervals vary; None where too few frames tell.
         start_s: time of the first displayed frame on the container's clock, in seconds.
@@ -52,7 +55,9 @@ class VideoInfo:
     coded_height: int
     sample_aspect_ratio: float
     rotation: int
+    mirrored: bool
     declared_frames: int | None
+    estimated_frames: int | None
     duration_s: float | None
     average_fps: float
     nominal_fps: float
