@@ -1,19 +1,49 @@
 """Which frames a broken packet may have spoilt: all from the first sign of it to the next key frame."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
+from extract.video._decoded import BadPacket, Decoded, Event
 from extract.video._records import VideoInfo
 
 _LOST_INTERVALS = Fraction(3, 2)
 _NEW_CLOCK_S = 1
+_MOST_HELD = 8
 
 
 def frames_lost(info: VideoInfo, step: Fraction, interval: Fraction, duration: Fraction | None) -> bool:
     """Whether frames are missing in a ``step`` of so many seconds from one frame to the next.
 
-    Only a constant rate can tell, and only beyond the ``duration`` that the container gives the first frame.
+    Only a constant rate can tell, and only beyond the ``duration`` that the container gives the first frame. There
+    a small step back is a sign of loss too; one of more than a second starts a new clock.
     """
-    return info.variable_rate is False and step > _LOST_INTERVALS * max(interval, duration or 0)
+    if info.variable_rate is not False or 0 < step <= interval:
+        return False
+    return -_NEW_CLOCK_S <= step <= 0 or step > _LOST_INTERVALS * max(interval, duration or 0)
+
+
+def hindsight(events: Iterable[Event]) -> Iterator[Event]:
+    """The same events, with the frames flagged that look ahead to missing ones.
+
+    Frames that look ahead are held back, a few at most, until the next one shows whether any are missing.
+    """
+    held: list[Event] = []
+    for event in events:
+        if isinstance(event, Decoded):
+            lost, waits = event.after_loss, event.looks_ahead
+            ready = len(held) if lost or not waits else max(0, len(held) - _MOST_HELD)
+            yield from (_flagged(e) if lost else e for e in held[:ready])
+            del held[:ready]
+            if not waits:
+                yield event
+                continue
+        held.append(event)
+    yield from held
+
+
+def _flagged(event: Event) -> Event:
+    return event if isinstance(event, BadPacket) else replace(event, damaged=True)
 
 
 class Damage:

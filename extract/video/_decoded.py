@@ -19,6 +19,8 @@ class Decoded:
         key: whether nothing before it is needed to decode it.
         damaged: whether a broken packet may have spoilt it.
         picture: converts it to (H, W, 3) uint8 RGB, upright, in the reader's fixed size.
+        looks_ahead: whether it may have been decoded from frames that are shown after it.
+        after_loss: whether frames are missing before it.
     """
 
     number: int
@@ -27,6 +29,8 @@ class Decoded:
     key: bool
     damaged: bool
     picture: Callable[[], NDArray[np.uint8]]
+    looks_ahead: bool = False
+    after_loss: bool = False
 
 
 @dataclass(frozen=True, slots=True)

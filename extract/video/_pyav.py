@@ -9,12 +9,12 @@ from itertools import chain
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from extract.video._complaints import listen, tell_of_damage
 from extract.video._container import is_flush, opened, read_error
-from extract.video._damage import Damage, frames_lost
+from extract.video._damage import Damage, frames_lost, hindsight
 from extract.video._decoded import BadPacket, Decoded, Event
 from extract.video._pixels import Converter
 from extract.video._probe import Source
@@ -119,6 +119,9 @@ class _Loop:
 
     def run(self) -> Iterator[Event]:
         """Events from the current position to the end of the file."""
+        return hindsight(self._events())
+
+    def _events(self) -> Iterator[Event]:
         self._damage, self._number = Damage(), 0
         self._last: tuple[Fraction | None, Fraction | None] = (None, None)
         for packet in _packets(self.source, self._container, self._stream):
@@ -146,11 +149,11 @@ class _Loop:
 
     def _decoded(self, frame: VideoFrame) -> Decoded:
         pts, duration = self._seconds(frame.pts), self._seconds(frame.duration or None)
-        damaged = self._damage.came_out(
-            pts, key=frame.key_frame, corrupt=frame.is_corrupt, after_loss=self._follows_loss(pts)
-        )
+        lost, looks_ahead = self._follows_loss(pts), frame.pict_type == PictureType.B
+        damaged = self._damage.came_out(pts, key=frame.key_frame, corrupt=frame.is_corrupt, after_loss=lost)
         self._last = pts, duration
-        return Decoded(self._number, pts, duration, frame.key_frame, damaged, partial(self._convert, frame))
+        picture = partial(self._convert, frame)
+        return Decoded(self._number, pts, duration, frame.key_frame, damaged, picture, looks_ahead, lost)
 
     def _follows_loss(self, pts: Fraction | None) -> bool:
         last, duration = self._last
