@@ -15,7 +15,7 @@ from extract.video._container import is_flush, read_error
 # Enough to describe a video, once a frame is found. The last bound counts the packets of all streams.
 _ENOUGH_PACKETS = 200
 _ENOUGH_BYTES = 2**24
-_ENOUGH_OF_ALL = 4000
+_ENOUGH_OF_ALL = 1000
 # Where to give up the search for a frame, counted over all streams: 20 s at 100 Mbit/s.
 _MOST_PACKETS = 20_000
 _MOST_BYTES = 2**28
@@ -98,11 +98,7 @@ class Evidence:
     @property
     def counting(self) -> bool:
         """Whether times must be counted: AVI keeps no presentation times, raw streams keep none at all."""
-        return self.format == "avi" or 2 * len(self.head.known()) < len(self.head.pts)
-
-    def known_s(self) -> list[Fraction]:
-        """The time stamps of the head in seconds, in display order."""
-        return [ticks * self.time_base for ticks in self.head.known()]
+        return self.format == "avi" or 2 * self.head.pts.count(None) > len(self.head.pts)
 
 
 def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStream] | None]":
@@ -113,6 +109,8 @@ def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStre
         except BlockingIOError:
             yield None
             continue
+        except IndexError:
+            return  # After the last packet PyAV trips over streams that appeared while it read.
         except OSError as error:
             raise read_error(path, error) from error
         except av.FFmpegError:

@@ -10,8 +10,9 @@ from extract.video._head import Evidence
 _ABSURD = 10
 _ABSURD_GUESS = 100
 _OWN_START_S = 1
+_TELLING_PACKETS = 20
 # Containers whose duration is the time of the end, counted from 0 and not from the first frame.
-_ENDS = ("matroska", "flv")
+_ENDS = ("matroska", "flv", "nut", "asf")
 _CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -57,6 +58,8 @@ def _of_stream(seen: Evidence) -> Fraction | None:
     first = _first_s(seen)
     if seen.format.startswith("matroska"):
         return _positive(_tagged_end(seen) - first)
+    if seen.format.startswith(_ENDS):
+        return None
     # Where FFmpeg met no packet of the stream on opening, it gives it the start and the duration of the file.
     start = (seen.stream.start_time or 0) * seen.time_base
     if first - start > _OWN_START_S:
@@ -85,7 +88,7 @@ def _tagged_end(seen: Evidence) -> Fraction:
 
 
 def _first_s(seen: Evidence) -> Fraction:
-    return min(seen.known_s(), default=Fraction(0))
+    return min(seen.head.known(), default=0) * seen.time_base
 
 
 def _positive(seconds: Fraction) -> Fraction | None:
@@ -98,9 +101,12 @@ def _found(seen: Evidence, interval: Fraction) -> tuple[Fraction | None, bool]:
     if not head.complete and seen.format.startswith("mov") and len(index) > 1:
         ticks = max(0, index[-1].timestamp - index[0].timestamp)
         return ticks * seen.time_base + interval, True
-    known = seen.known_s()
-    covered = known[-1] - known[0] + interval if 2 * len(known) > len(head.pts) else len(head.pts) * interval
+    known = head.known()
+    if 2 * len(known) > len(head.pts):
+        covered = (known[-1] - known[0]) * seen.time_base + interval
+    else:
+        covered = len(head.pts) * interval
     if head.complete:
         return covered, True
     read = max(head.last_position, head.n_bytes)
-    return (covered * seen.size_bytes / read if read else None), False
+    return (covered * seen.size_bytes / read if len(head.pts) >= _TELLING_PACKETS else None), False

@@ -21,6 +21,7 @@ _MAX_FPS = 1000
 _MAX_MEASURED_FPS = 100_000
 _MAX_ASPECT = 16
 _IRREGULAR_STEPS = 2
+_TELLING_STEPS = 20
 _IRREGULAR_SHARE = 0.02
 _RATE_TOLERANCE = 0.01
 _CONTRADICTION = 0.2
@@ -150,30 +151,33 @@ def _rates(seen: Evidence) -> tuple[Fraction, Fraction]:
 
 def _measured_rate(seen: Evidence) -> Fraction | None:
     """Frames per second of the head, if its frames come at a constant rate."""
-    known = seen.known_s()
+    known = seen.head.known()
     if seen.counting or len(known) < _MEASURABLE or _is_irregular(known):
         return None
     regular = _regular_steps(known)
-    mean = sum(regular, Fraction(0)) / len(regular)
+    mean = Fraction(sum(regular), len(regular)) * seen.time_base
     return 1 / mean if mean * _MAX_MEASURED_FPS >= 1 else None
 
 
 def _varies(seen: Evidence, average: Fraction, nominal: Fraction) -> bool | None:
-    """Whether frame intervals vary: by the container's two rates, or by the head's times."""
+    """Whether frame intervals vary: by the container's two rates, or by the head's times; None if few times tell."""
     if seen.counting:
         return False
     if not _are_alike(nominal, average):
         return True
-    known = seen.known_s()
-    return None if len(known) < 2 else _is_irregular(known)
+    known = seen.head.known()
+    few = len(known) - 1 < _TELLING_STEPS
+    if len(known) < 2 or (few and len(_regular_steps(known)) < len(known) - 1):
+        return None
+    return _is_irregular(known)
 
 
-def _is_irregular(times: list[Fraction]) -> bool:
+def _is_irregular(times: list[int]) -> bool:
     irregular = len(times) - 1 - len(_regular_steps(times))
     return irregular > max(_IRREGULAR_STEPS, _IRREGULAR_SHARE * (len(times) - 1))
 
 
-def _regular_steps(times: list[Fraction]) -> list[Fraction]:
+def _regular_steps(times: list[int]) -> list[int]:
     """The steps from time to time that differ from the median by half of it at most."""
     steps = [b - a for a, b in pairwise(times)]
     typical = median(steps)
