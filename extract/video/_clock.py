@@ -99,6 +99,8 @@ def displayed(frames: Iterable[Decoded], source: Source) -> Iterator[Shown]:
     clock = Clock(source)
     held: Timed | None = None
     for decoded in frames:
+        if decoded.after_skip:
+            clock, held = Clock(source), None
         timed = clock.timed(decoded)
         if held is not None:
             yield _until(held.flagged() if timed.doubtful else held, timed.start, source)

@@ -15,6 +15,8 @@ _GRAVE = av.logging.ERROR
 _MADE_UP = ("concealing", "Skipping invalid undecodable NALU", "Error parsing NAL unit")
 # Remarks on data beside the picture.
 _HARMLESS = ("SEI type",)
+# When a pass begins: packets let go of pictures from before it, which it has never had.
+_HARMLESS_AT_FIRST = ("mmco: unref",)
 
 
 def listen() -> None:
@@ -28,8 +30,12 @@ def listen() -> None:
     av.logging.set_level(av.logging.INFO)
 
 
-def tell_of_damage(logs: Iterable[tuple[int, str, str]]) -> bool:
-    """Whether one of these captured messages (level, decoder, text) says that a picture is not what was sent."""
+def tell_of_damage(logs: Iterable[tuple[int, str, str]], *, first: bool) -> bool:
+    """Whether one of these captured messages (level, decoder, text) says that a picture is not what was sent.
+
+    ``first``: whether they come before the first picture of a pass.
+    """
+    harmless = _HARMLESS + _HARMLESS_AT_FIRST if first else _HARMLESS
     return any(
-        text.startswith(_MADE_UP) or (level <= _GRAVE and not text.startswith(_HARMLESS)) for level, _, text in logs
+        text.startswith(_MADE_UP) or (level <= _GRAVE and not text.startswith(harmless)) for level, _, text in logs
     )

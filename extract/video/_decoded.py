@@ -21,6 +21,7 @@ class Decoded:
         picture: converts it to (H, W, 3) uint8 RGB, upright, in the reader's fixed size.
         looks_ahead: whether it may have been decoded from frames that are shown after it.
         after_loss: whether frames are missing before it.
+        after_skip: whether frames before it were left out, because nobody wants them.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Decoded:
     picture: Callable[[], NDArray[np.uint8]]
     looks_ahead: bool = False
     after_loss: bool = False
+    after_skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,5 @@ class BadPacket:
 
 
 Event = Decoded | BadPacket
+# The next time (seconds, container clock) at which a frame is wanted; None where every frame is.
+Wanted = Callable[[], float | None]

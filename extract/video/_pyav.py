@@ -1,10 +1,12 @@
 """Decoding with PyAV: a forward loop that survives bad packets, and a seek that checks where it landed."""
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, dropwhile
 
 import av
 from av.container import InputContainer
@@ -15,11 +17,12 @@ from av.video.stream import VideoStream
 from extract.video._complaints import listen, tell_of_damage
 from extract.video._container import is_flush, opened, read_error
 from extract.video._damage import Damage, frames_lost, hindsight
-from extract.video._decoded import BadPacket, Decoded, Event
+from extract.video._decoded import BadPacket, Decoded, Event, Wanted
 from extract.video._pixels import Converter
 from extract.video._probe import Source
 
 _FIRST_STEP_BACK_S = 1
+_WORTH_SKIPPING = 4  # frame intervals
 _RESTART_S = 1
 # Containers whose clock cannot restart half-way; others are checked before a seek is trusted.
 _ONE_CLOCK = ("mov", "matroska")
@@ -30,17 +33,61 @@ def library() -> str:
     return f"av {av.__version__}, libavcodec " + ".".join(map(str, av.library_versions["libavcodec"]))
 
 
-def events(source: Source, convert: Converter, begin: Fraction | None) -> Generator[Event, None, None]:
-    """All frames, or those from a key frame at or before ``begin`` (seconds, container clock) onwards."""
+def events(source: Source, convert: Converter, begin: Fraction | None, wanted: Wanted) -> Generator[Event, None, None]:
+    """All frames, or those from a key frame at or before ``begin`` (seconds, container clock) onwards.
+
+    Groups of pictures in which nothing is ``wanted`` are left out, where the container has an index of key frames.
+    """
     with ExitStack() as stack:
-        if begin is not None and _may_seek(source, begin):
-            container, stream = stack.enter_context(opened(source.path))
-            landed = _land(_Loop(source, container, stream, convert), begin)
-            if landed is not None:
-                yield from landed
-                return
-        container, stream = stack.enter_context(opened(source.path))
-        yield from _Loop(source, container, stream, convert).run()
+
+        def new_loop() -> _Loop:
+            return _Loop(source, *stack.enter_context(opened(source.path)), convert)
+
+        loop = new_loop()
+        landed = _land(loop, begin) if begin is not None and _may_seek(source, begin) else None
+        if landed is None and begin is not None:
+            loop = new_loop()
+        yield from _skipping(loop, landed or loop.run(), wanted)
+
+
+def _skipping(loop: "_Loop", run: Iterator[Event], wanted: Wanted) -> Iterator[Event]:
+    """``run``; and where it is worth it, a new one from a key frame nearer to what is wanted."""
+    index: list[int] | None = None
+    while (event := next(run, None)) is not None:
+        yield event
+        target = wanted()
+        if target is None or not isinstance(event, Decoded) or event.pts is None:
+            continue
+        if target - event.pts > _WORTH_SKIPPING * loop.source.interval:
+            index = _key_ticks(loop.source) if index is None else index
+            if loop.is_ahead(index, Fraction(target)):
+                landed = _skipped(loop, event.pts, Fraction(target))
+                index = index if landed else []
+                run = landed or _after(event.pts, events(loop.source, loop.convert, event.pts, lambda: None))
+
+
+def _key_ticks(source: Source) -> list[int]:
+    """Decoding times of the key frames in the container's index, where it has one that can be trusted to be whole."""
+    if not source.info.seekable or not source.info.container.startswith(_ONE_CLOCK):
+        return []
+    with opened(source.path) as (container, stream):
+        _seek(container, stream, 0)  # Matroska's index is read with the first seek.
+        return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+
+
+def _skipped(loop: "_Loop", now: Fraction, target: Fraction) -> Iterator[Event] | None:
+    """Events from an undamaged key frame after ``now``, and at or before ``target``; None where it finds none."""
+    if not loop.seek(target):
+        return None
+    run = loop.run()
+    bad, key = _first_key(run)
+    if key is None or key.pts is None or not now < key.pts <= target:
+        return None
+    return chain(bad, [replace(key, after_skip=True)], run)
+
+
+def _after(now: Fraction, run: Iterator[Event]) -> Iterator[Event]:
+    return dropwhile(lambda event: event.pts is None or event.pts <= now, run)
 
 
 def _may_seek(source: Source, begin: Fraction) -> bool:
@@ -87,6 +134,14 @@ def _first_key(run: Iterator[Event]) -> tuple[list[Event], Decoded | None]:
     return bad, None
 
 
+def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> bool:
+    try:
+        container.seek(ticks, stream=stream)
+    except (av.FFmpegError, OverflowError):
+        return False
+    return True
+
+
 def _packets(source: Source, container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream] | None]":
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
     try:
@@ -103,19 +158,25 @@ class _Loop:
     """One pass over the packets of an open stream."""
 
     def __init__(self, source: Source, container: InputContainer, stream: VideoStream, convert: Converter) -> None:
-        self.source = source
-        self._container, self._stream, self._convert = container, stream, convert
+        self.source, self.convert = source, convert
+        self._container, self._stream = container, stream
+        self._latest_ticks = self._most_delay = 0
         listen()
         if stream.codec_context.name == "libdav1d":
             stream.codec_context.options = {"strict": "strict"}
 
     def seek(self, target: Fraction) -> bool:
         """Seek to a key frame at or before ``target`` seconds; False where the container cannot."""
-        try:
-            self._container.seek(int(target / self.source.time_base), stream=self._stream)
-        except (av.FFmpegError, OverflowError):
-            return False
-        return True
+        return _seek(self._container, self._stream, int(target / self.source.time_base))
+
+    def is_ahead(self, index: list[int], target: Fraction) -> bool:
+        """Whether the last key frame shown by ``target`` is well ahead of the packet sent last.
+
+        ``index`` holds when it is decoded, in ticks; the packets up to now tell how much later it is shown.
+        """
+        end = bisect_right(index, target / self.source.time_base - self._most_delay)
+        margin = _WORTH_SKIPPING * self.source.interval / self.source.time_base
+        return end > 0 and index[end - 1] > self._latest_ticks + margin
 
     def run(self) -> Iterator[Event]:
         """Events from the current position to the end of the file."""
@@ -126,10 +187,13 @@ class _Loop:
         self._last: tuple[Fraction | None, Fraction | None] = (None, None)
         for packet in _packets(self.source, self._container, self._stream):
             pts = self._seconds(None if packet is None else packet.pts)
+            if packet is not None and packet.dts is not None:
+                self._latest_ticks = packet.dts
+                self._most_delay = max(self._most_delay, (packet.pts or packet.dts) - packet.dts)
             self._damage.sent(pts, corrupt=packet is not None and packet.is_corrupt)
             with av.logging.Capture() as logs:
                 frames = self._decode(packet)
-            if packet is None or frames is None or (logs and tell_of_damage(logs)):
+            if packet is None or frames is None or (logs and tell_of_damage(logs, first=not self._number)):
                 self._damage.failed()
             if packet is None or frames is None:
                 yield BadPacket(self._number, pts)
@@ -152,7 +216,7 @@ class _Loop:
         lost, looks_ahead = self._follows_loss(pts), frame.pict_type == PictureType.B
         damaged = self._damage.came_out(pts, key=frame.key_frame, corrupt=frame.is_corrupt, after_loss=lost)
         self._last = pts, duration
-        picture = partial(self._convert, frame)
+        picture = partial(self.convert, frame)
         return Decoded(self._number, pts, duration, frame.key_frame, damaged, picture, looks_ahead, lost)
 
     def _follows_loss(self, pts: Fraction | None) -> bool:

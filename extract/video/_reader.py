@@ -94,18 +94,23 @@ class VideoReader:
 
     def _items(self) -> Generator[_Item, None, None]:
         stop_s = self._samples.span.stop_s + self._samples.tolerance_s
+        self._wanted_s: float | None = None
         with closing(self._events()) as events, closing(self._good(events)) as frames:
             for shown in displayed(frames, self._source):
                 if float(shown.start) >= stop_s:
                     return
                 self._note(shown)
                 yield from self._shown(shown)
+                self._wanted_s = self._samples.next_from(shown.stop if shown.hole is None else shown.hole[1])
         self._tally.file_ended = True
 
     def _events(self) -> Generator[Event, None, None]:
         start_s = self._samples.span.start_s
         begin = None if math.isinf(start_s) else Fraction(start_s)
-        return self._decoder.events(self._source, self._convert, begin)
+        return self._decoder.events(self._source, self._convert, begin, self._wanted)
+
+    def _wanted(self) -> float | None:
+        return None if self._strict else self._wanted_s
 
     def _good(self, events: Iterator[Event]) -> Generator[Decoded, None, None]:
         for event in events:

@@ -32,6 +32,10 @@ class Samples:
         numbers = range(self._first(float(start)), self._first(float(stop)))
         return [time for k in numbers if (time := self._time(k)) in self.span]
 
+    def next_from(self, time: Fraction) -> float | None:
+        """Time of the first sample that is not earlier than ``time``."""
+        return self._time(self._first(float(time)))
+
     def _time(self, k: int) -> float:
         return self.start_s + k / self.fps
 
@@ -53,3 +57,7 @@ class EachFrame:
     def times(self, start: Fraction, stop: Fraction) -> list[float]:  # noqa: ARG002
         """The frame's own time."""
         return [time] if (time := float(start)) in self.span else []
+
+    def next_from(self, time: Fraction) -> float | None:  # noqa: ARG002
+        """None: every frame is wanted."""
+        return None

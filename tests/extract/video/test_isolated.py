@@ -90,7 +90,7 @@ def test_a_hang_is_an_error_of_its_video(plain: Path) -> None:
 def test_slow_work_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames are wanted so rarely that none comes for longer than the limit."""
     path = encode(tmp_path / "long.mp4", regular(20_000), options={"preset": "ultrafast"})
-    with DecodingProcess(silence_s=1.0) as process, process.open_video(path, fps=0.001) as reader:
+    with DecodingProcess(silence_s=1.0) as process, process.open_video(path, fps=0.001, strict=True) as reader:
         assert sum(len(batch) for batch in reader) == 1
         assert reader.report.decoded_frames == 20_000
 
