@@ -7,7 +7,8 @@ What a reader can know, and so what counts as a lie:
   the like have no times; there the order alone is judged.
 - Its word for a picture is the decoder's. A codec without checksums decodes altered bytes to an altered picture,
   often with no sign of it. Such a picture is ``silent``: wrong, but no reader can know; also where a header that the
-  decoder needs (parameter sets, pixel format, rotation) was altered.
+  decoder needs (parameter sets, pixel format, rotation) was altered, and where packets are missing or doubled in a
+  file that has no times, or whose first packets came to look like a varying rate, in which no gap can tell.
 - A wrong picture or a wrong time without a flag and without such an excuse is a ``lie``.
 
 A picture is right only if all its pixels are those of the intact file; ``blemished`` ones show the right index.
@@ -114,7 +115,12 @@ def intact(path: Path) -> Intact:
     packets, header = packets_of(path)
     with open_video(path) as reader:
         rows = list(rows_of(iter(reader)))
-        return Intact(reader.info, rows, packets, (*header, reader.info.rotation))
+        return Intact(reader.info, rows, packets, (*header, *shape(reader.info)))
+
+
+def shape(info: VideoInfo) -> tuple[object, ...]:
+    """How the header says that pictures are turned for display."""
+    return info.rotation, info.mirrored
 
 
 class Judge:
@@ -128,7 +134,10 @@ class Judge:
         self._known = {p.digest for base in bases for p in base.packets}
         self._times = {row.index: row.time for row in bases[0].rows}
         self._packets, header = packets_of(path)
-        self._same_header = (*header, info.rotation) == bases[0].header
+        self._same_header = (*header, *shape(info)) == bases[0].header
+        self._paced = self._timed and info.variable_rate is False
+        self._same_order = [p.digest for p in self._packets] == [p.digest for p in bases[0].packets]
+        self._tick = info.tick_s
         self._claims = {(p.time, self._indices.get(p.digest)) for p in self._packets}
 
     def verdicts(self, rows: list[Row], report: ReadReport) -> list[str]:
@@ -147,10 +156,10 @@ class Judge:
             return self._excuse(row)
         if self._close(row.time, self._times.get(index)):
             return "right"
-        if not self._timed or (row.time, index) in self._claims:
+        if not self._timed:
             return "retimed"
         wanted = [row.time - t for t, i in self._claims if i == index and t is not None]
-        if any(abs(shift - known) < 1e-6 for shift in wanted for known in shifts):
+        if any(abs(shift - known) < 1.01 * self._tick for shift in wanted for known in (0.0, *shifts)):
             return "retimed"
         if not wanted or self._altered_at(row.time):
             return self._excuse(row)
@@ -169,8 +178,8 @@ class Judge:
         )
 
     def _altered_before(self, seconds: float) -> bool:
-        """Whether bytes changed that the picture at ``seconds`` is decoded from."""
-        if not self._same_header:
+        """Whether bytes changed that the picture at ``seconds`` is decoded from, or may have without a trace."""
+        if not self._same_header or not (self._paced or self._same_order):
             return True
         places = [k for k, p in enumerate(self._packets) if p.time is not None and self._close(p.time, seconds)]
         if not self._timed or not places:

@@ -61,6 +61,7 @@ class Clock:
         self._interval, self._tick, self._counting = source.interval, source.time_base, source.counting
         self._constant = source.info.variable_rate is False
         self._last: Fraction | None = None
+        self._guessed = False
         self._offset = Fraction(0)
 
     def timed(self, decoded: Decoded) -> Timed:
@@ -69,7 +70,7 @@ class Clock:
             timed = Timed(decoded, self._interval * decoded.number, repaired=False, restarted=False)
         else:
             timed = self._by_container(decoded)
-        self._last = timed.start
+        self._last, self._guessed = timed.start, decoded.pts is None
         return timed
 
     def _by_container(self, decoded: Decoded) -> Timed:
@@ -89,7 +90,7 @@ class Clock:
     def _squeezed(self, decoded: Decoded, time: Fraction, last: Fraction) -> Timed:
         """Just after the last frame, so that the next one can be at its own time again."""
         timed = Timed(decoded, last + min(self._tick, self._interval / 8), repaired=True, restarted=False)
-        if time == last and not self._constant:
+        if time == last and not self._constant and not self._guessed:
             return timed
         return replace(timed, doubtful=True).flagged()
 

@@ -24,7 +24,39 @@ def frames_lost(info: VideoInfo, step: Fraction, interval: Fraction, duration: F
 
 
 def hindsight(events: Iterable[Event]) -> Iterator[Event]:
-    """The same events, with the frames flagged that look ahead to missing ones.
+    """The same events, with the frames flagged that those after them show to be wrong."""
+    return _beside_loss(_in_line(events))
+
+
+def _in_line(events: Iterable[Event]) -> Iterator[Event]:
+    """Takes the time from a lone frame that is far from its neighbours, where these are close to each other."""
+    before: float | None = None
+    held: list[Event] = []
+    for event in events:
+        if held and isinstance(event, Decoded):
+            first = held[0]
+            if _stray(before, _seconds(first), _seconds(event)):
+                held[0] = replace(_flagged(first), pts=None)
+            else:
+                before = _seconds(first)
+            yield from held
+            held.clear()
+        held.append(event)
+    yield from held
+
+
+def _seconds(event: Event) -> float | None:
+    return None if event.pts is None else float(event.pts)
+
+
+def _stray(before: float | None, time: float | None, after: float | None) -> bool:
+    if before is None or time is None or after is None:
+        return False
+    return abs(time - before) > _NEW_CLOCK_S >= after - before > 0 and abs(time - after) > _NEW_CLOCK_S
+
+
+def _beside_loss(events: Iterable[Event]) -> Iterator[Event]:
+    """Flags the frames before a loss that look ahead, for they may have been decoded from what is missing.
 
     Frames that look ahead are held back, a few at most, until the next one shows whether any are missing.
     """

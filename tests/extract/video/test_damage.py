@@ -16,6 +16,7 @@ from mutations import BASES
 
 from extract.video import open_video
 from extract.video._clock import displayed
+from extract.video._damage import hindsight
 from extract.video._decoded import Decoded
 from extract.video._probe import inspect
 
@@ -103,6 +104,19 @@ def test_one_wrong_time_does_not_shift_the_frames_after_it(tmp_path: Path) -> No
     assert all(b.start > a.start for a, b in pairwise(shown))
     assert all(s.decoded.damaged or s.start == times[k] for k, s in enumerate(shown))
     assert [k for k, s in enumerate(shown) if s.decoded.damaged] == [4, 5, 6, 7, 8, 9, 12]
+
+
+def test_a_lone_frame_far_from_its_neighbours_has_no_time() -> None:
+    own = [Fraction(k, 25) for k in range(8)]
+    own[3], own[6] = Fraction(500), Fraction(-7)
+    frames = [Decoded(k, t, None, key=False, damaged=False, picture=lambda: burn(0)) for k, t in enumerate(own)]
+    out = [event for event in hindsight(frames) if isinstance(event, Decoded)]
+    assert [event.number for event in out] == list(range(8))
+    assert [event.number for event in out if event.damaged and event.pts is None] == [3, 6]
+    assert sum(event.damaged for event in out) == 2
+    restart = [Fraction(k % 4, 25) + 5 * (k < 4) for k in range(8)]
+    frames = [Decoded(k, t, None, key=False, damaged=False, picture=lambda: burn(0)) for k, t in enumerate(restart)]
+    assert list(hindsight(frames)) == frames
 
 
 def patched(atom: bytes, offset: int, value: bytes) -> Callable[[bytes], bytes]:
