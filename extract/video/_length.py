@@ -19,7 +19,7 @@ _CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 def find_duration(seen: Evidence, interval: Fraction) -> tuple[Fraction | None, Fraction | None]:
     """Seconds that the header declares for the video (None where not believable), and the best known figure.
 
-    ``interval``: average seconds from frame to frame.
+    ``interval``: usual seconds from frame to frame.
     """
     of_video, of_file = _declared(seen)
     found, exact = _found(seen, interval)

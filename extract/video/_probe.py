@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import median, median_high
 
 import av
 
@@ -36,7 +36,7 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 class Source:
     """A probed file: its public description, and the exact figures that reading needs.
 
-    ``interval``: average seconds from frame to frame. ``aspect``: sample aspect ratio. ``declared``: seconds
+    ``interval``: usual seconds from frame to frame. ``aspect``: sample aspect ratio. ``declared``: seconds
     of video that the header promises, where it can be believed.
     """
 
@@ -82,7 +82,9 @@ def _describe(path: str, seen: Evidence) -> Source:
     if seen.counting and seen.format != "avi":
         seen.warnings.append("the file holds no times; frame n is taken to be at n / average_fps")
     (average, nominal), aspect = _rates(seen), _aspect(seen)
-    declared, duration = find_duration(seen, 1 / average)
+    variable = _varies(seen, average, nominal)
+    interval = _usual_step(seen) if variable else 1 / average
+    declared, duration = find_duration(seen, interval)
     mirrored, rotation = _orientation(seen)
     _notice_pixels(seen)
     frame, stream = seen.frame, seen.stream
@@ -92,7 +94,7 @@ def _describe(path: str, seen: Evidence) -> Source:
         path=path,
         size_bytes=seen.size_bytes,
         container=seen.format,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         pixel_format=frame.format.name,
         width=frame.height if rotation % 180 else wide,
         height=wide if rotation % 180 else frame.height,
@@ -106,7 +108,7 @@ def _describe(path: str, seen: Evidence) -> Source:
         duration_s=None if duration is None else float(duration),
         average_fps=float(average),
         nominal_fps=float(nominal),
-        variable_rate=_varies(seen, average, nominal),
+        variable_rate=variable,
         start_s=float(start),
         tick_s=float(seen.time_base),
         stream_index=stream.index,
@@ -115,7 +117,7 @@ def _describe(path: str, seen: Evidence) -> Source:
         seekable=_seekable(seen),
         warnings=tuple(seen.warnings),
     )
-    return Source(path, info, seen.time_base, 1 / average, aspect, declared)
+    return Source(path, info, seen.time_base, interval, aspect, declared)
 
 
 def _stream_line(index: int, kind: str, codec: object) -> str:
@@ -170,6 +172,12 @@ def _varies(seen: Evidence, average: Fraction, nominal: Fraction) -> bool | None
     if len(known) < 2 or (few and len(_regular_steps(known)) < len(known) - 1):
         return None
     return _is_irregular(known)
+
+
+def _usual_step(seen: Evidence) -> Fraction:
+    """Median seconds from frame to frame in the head; an average would count rests of hours."""
+    steps = [b - a for a, b in pairwise(seen.head.known()) if b > a]
+    return median_high(steps or [1]) * seen.time_base
 
 
 def _is_irregular(times: list[int]) -> bool:

@@ -152,6 +152,17 @@ def test_slow_and_fast_rates(tmp_path: Path, suffix: str, rate: Fraction) -> Non
     assert probe(path).average_fps == pytest.approx(float(rate))
 
 
+def test_a_rest_of_hours_leaves_the_usual_step(tmp_path: Path) -> None:
+    times = [*regular(20), *(t + 36_000 for t in regular(20))]
+    path = encode(tmp_path / "rest.mp4", times, tick=Fraction(1, 1000))
+    rows, report = read(path, fps=25.0)
+    assert indices(rows) == list(range(40))
+    assert report.holes_s == (pytest.approx((0.8, 36_000)),)
+    info = probe(path)
+    assert (info.variable_rate, info.estimated_frames) == (True, 40)
+    assert info.duration_s == pytest.approx(36_000.8)
+
+
 def test_rate_beyond_belief_is_measured(tmp_path: Path) -> None:
     rate = Fraction(5000)
     info = probe(encode(tmp_path / "fast.mp4", regular(40, rate), rate=rate))
