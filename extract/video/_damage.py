@@ -31,22 +31,20 @@ def hindsight(events: Iterable[Event]) -> Iterator[Event]:
 def _in_line(events: Iterable[Event]) -> Iterator[Event]:
     """Takes the time from a lone frame that is far from its neighbours, where these are close to each other."""
     before: float | None = None
+    time: float | None = None
     held: list[Event] = []
     for event in events:
-        if held and isinstance(event, Decoded):
-            first = held[0]
-            if _stray(before, _seconds(first), _seconds(event)):
-                held[0] = replace(_flagged(first), pts=None)
+        if isinstance(event, Decoded):
+            after = None if event.pts is None else float(event.pts)
+            if held and _stray(before, time, after):
+                held[0] = replace(_flagged(held[0]), pts=None)
             else:
-                before = _seconds(first)
+                before = time
+            time = after
             yield from held
             held.clear()
         held.append(event)
     yield from held
-
-
-def _seconds(event: Event) -> float | None:
-    return None if event.pts is None else float(event.pts)
 
 
 def _stray(before: float | None, time: float | None, after: float | None) -> bool:
