@@ -6,19 +6,14 @@
 *model alone* are the limits that the whole can reach. Each is measured ``ROUNDS`` times in turn; the medians count.
 """
 
-import json
-import os
-import platform
-import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import measured, save
 
 from extract.backbones import load_backbone
 from extract.clipping import clips_of, open_for
@@ -34,17 +29,6 @@ def clips(files: list[Path], recipe: Recipe) -> Iterator[np.ndarray]:
     for file in files:
         with open_for(str(file), recipe, "auto") as reader:
             yield from (clip.frames for clip in clips_of(reader, recipe))
-
-
-def cpu_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
-
-
-def measured(work: Callable[[], int]) -> tuple[int, float, float]:
-    wall, cpu = time.perf_counter(), cpu_s()
-    count = work()
-    return count, time.perf_counter() - wall, cpu_s() - cpu
 
 
 def works_on(root: Path) -> dict[str, Callable[[], int]]:
@@ -96,20 +80,11 @@ def main() -> None:
     for name, figures in result.items():
         figures["times_plain_loop"] = round(figures["clips_per_s"] / base, 2)
         print(f"{name:24}", figures)
-    machine = {
-        "cpu": torch.cpu.get_capabilities().get("cpu_name"),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": version("torch"),
-        "av": version("av"),
-        "date": time.strftime("%Y-%m-%d"),
-    }
     what = (
         f"{VIDEOS} untrimmed videos of {SECONDS:g} s, 160 x 120, H.264 and VP9; precision auto; "
         "the wall time includes starting the Dask workers"
     )
-    out = Path(__file__).parent / "results/extraction.json"
-    out.write_text(json.dumps({"what": what, "machine": machine, "result": result}, indent=2) + "\n", encoding="utf-8")
+    save("extraction", what, result)
 
 
 if __name__ == "__main__":
