@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -18,6 +19,10 @@ _HEADER_BYTES = 12
 _BUFFER_BYTES = 2**18  # of each read from a URL
 # Formats whose pictures lie in other files than the one that was named.
 _LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
+# Formats by which FFmpeg "plays" text, and files that merely end in .bin, as terminal art.
+_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+# A picture called a%03d.png is one picture, not the first of a sequence.
+_LITERAL_NAMES = {"pattern_type": "none"}
 
 
 def check_file(name: str) -> int:
@@ -48,19 +53,44 @@ def _local_size(path: Path) -> int:
     return size
 
 
+class _Bounded:
+    """A binary file that ends after ``left`` more bytes have been read, wherever in it they are read."""
+
+    def __init__(self, file: BinaryIO | RemoteFile, left: int) -> None:
+        self.name, self.seek, self.tell, self.left = file.name, file.seek, file.tell, left
+        self._file = file
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """As of any file, until the bound."""
+        data = self._file.read(min(n_bytes, self.left))
+        self.left -= len(data)
+        return data
+
+
 @contextmanager
-def opened(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open container of the file ``name`` (a path or a URL) and its video stream, to decode in one thread."""
+def opened(name: str, most_bytes: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open container of the file ``name`` (a path or a URL) and its video stream, to decode in one thread.
+
+    ``most_bytes``: after so many bytes the file seems to end, first for opening it, then for its packets.
+    """
     with ExitStack() as stack:
-        file = stack.enter_context(RemoteFile(name)) if is_url(name) else str(Path(name).absolute())
-        try:
-            container = av.open(file, mode="r", buffer_size=_BUFFER_BYTES)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise _from_open_error(name, error) from error
-        stack.enter_context(container)
+        remote = stack.enter_context(RemoteFile(name)) if is_url(name) else None
+        if most_bytes is None:
+            container = stack.enter_context(_open(name, remote or str(Path(name).absolute())))
+        else:
+            bounded = _Bounded(remote or stack.enter_context(Path(name).open("rb")), most_bytes)
+            container = stack.enter_context(_open(name, bounded))
+            bounded.left = most_bytes
         stream = _video_stream(name, container)
         stream.codec_context.thread_count = 1
         yield container, stream
+
+
+def _open(name: str, file: "str | RemoteFile | _Bounded") -> InputContainer:
+    try:
+        return av.open(file, mode="r", buffer_size=_BUFFER_BYTES, metadata_errors="replace", options=_LITERAL_NAMES)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _from_open_error(name, error) from error
 
 
 def check_pixels(name: str, width: int, height: int) -> None:
@@ -104,8 +134,7 @@ def _header(name: str) -> bytes:
 
 
 def _video_stream(name: str, container: InputContainer) -> VideoStream:
-    # FFmpeg "plays" any text file as terminal art.
-    if container.format.name == "tty" or not len(container.streams):
+    if container.format.name in _ART or not len(container.streams):
         raise VideoError(name, "not_media", "holds no media streams; it is cut in its header or not a video")
     if _LISTS.intersection(container.format.name.split(",")):
         detail = f"a list of other files ({container.format.name}); name the video files themselves"

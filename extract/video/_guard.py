@@ -48,6 +48,8 @@ def planned_frames(source: Source, decoder: str, *, open_groups: bool) -> list[P
 
     ``open_groups``: whether it can be trusted where frames before a key frame follow it in the file.
     """
+    if source.info.mirrored:
+        raise refusal(decoder, source.path, "mirrored pictures")
     with opened(source.path) as (container, stream):
         try:
             ticks = [_ticks(packet) for packet in container.demux(stream) if packet.size and not packet.is_discard]

@@ -18,7 +18,7 @@ _ENOUGH_BYTES = 2**24
 _ENOUGH_OF_ALL = 1000
 # Where to give up the search for a frame, counted over all streams: 20 s at 100 Mbit/s.
 _MOST_PACKETS = 20_000
-_MOST_BYTES = 2**28
+MOST_BYTES = 2**28
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Head:
 
     def _is_long_enough(self) -> bool:
         if self.frame is None:
-            return self._all_packets >= _MOST_PACKETS or self._all_bytes >= _MOST_BYTES
+            return self._all_packets >= _MOST_PACKETS or self._all_bytes >= MOST_BYTES
         return (
             len(self.pts) >= _ENOUGH_PACKETS or self._all_bytes >= _ENOUGH_BYTES or self._all_packets >= _ENOUGH_OF_ALL
         )

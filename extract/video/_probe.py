@@ -11,7 +11,7 @@ import av
 
 from extract.errors import VideoError
 from extract.video._container import check_file, check_pixels, opened
-from extract.video._head import Evidence, Head
+from extract.video._head import MOST_BYTES, Evidence, Head
 from extract.video._length import estimate_frames, find_duration
 from extract.video._pixels import check_colours, orientation
 from extract.video._records import VideoInfo
@@ -66,7 +66,7 @@ def probe(path: str | Path) -> VideoInfo:
 def inspect(path: str) -> Source:
     """`probe`, with the exact figures that reading needs."""
     size = check_file(path)
-    with opened(path) as (container, stream):
+    with opened(path, MOST_BYTES) as (container, stream):
         head = Head()
         head.read(path, container, stream)
         if head.frame is None:

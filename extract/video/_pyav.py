@@ -144,14 +144,18 @@ def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> bool:
 
 def _packets(source: Source, container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream] | None]":
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
-    try:
-        yield from container.demux(stream)
-    except IndexError:
-        return  # After the last packet PyAV trips over streams that appeared while it read.
-    except OSError as error:
-        raise read_error(source.path, error) from error
-    except av.FFmpegError:
-        yield None
+    while True:
+        try:
+            yield from container.demux(stream)
+        except BlockingIOError:
+            continue  # FFmpeg asks to be called again: it looks for a lost start code.
+        except IndexError:
+            return  # After the last packet PyAV trips over streams that appeared while it read.
+        except OSError as error:
+            raise read_error(source.path, error) from error
+        except av.FFmpegError:
+            yield None
+        return
 
 
 class _Loop:

@@ -17,7 +17,7 @@ class VideoInfo:
         path: the file, as given.
         size_bytes: length of the file in bytes.
         container: FFmpeg's name of the container format, such as ``"mov,mp4,m4a,3gp,3g2,mj2"``.
-        codec: name of the decoder, such as ``"h264"``.
+        codec: name of the codec, such as ``"h264"``.
         pixel_format: FFmpeg's name of the decoded pixel format, such as ``"yuv420p"``.
         width: display width in pixels, after sample aspect ratio and rotation.
         height: display height in pixels, after rotation.

@@ -9,7 +9,10 @@ from extract.video._probe import Source
 from extract.video._records import ReadReport
 from extract.video._sampling import Span
 
+# Headers may be wrong by a little: by this share, up to these seconds, and by some frames in any case.
 _SHORT_SHARE = Fraction(2, 100)
+_SHORT_S = Fraction(2)
+_SHORT_INTERVALS = 5
 
 
 @dataclass
@@ -65,7 +68,8 @@ class Tally:
         if declared is None or last is None or not self.file_ended:
             return Fraction(0)
         missing = Fraction(self.source.info.start_s) + declared - last.stop
-        return missing if missing > _SHORT_SHARE * declared else Fraction(0)
+        forgiven = max(min(_SHORT_SHARE * declared, _SHORT_S), _SHORT_INTERVALS * self.source.interval)
+        return missing if missing > forgiven else Fraction(0)
 
     def report(self, decoder: str, library: str, warnings: tuple[str, ...]) -> ReadReport:
         """The counts as they stand."""
