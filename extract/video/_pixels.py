@@ -65,12 +65,13 @@ def orientation(frame: VideoFrame) -> tuple[bool, float]:
 class Converter:
     """Converts frames of any size to upright (H, W, 3) uint8 RGB of one ``size`` = (width, height).
 
-    ``rotation`` as in `VideoInfo`; whether it is mirrored, each frame says itself.
+    ``rotation`` and ``mirrored`` as in `VideoInfo`.
     """
 
     path: str
     size: tuple[int, int]
     rotation: int
+    mirrored: bool
 
     def __post_init__(self) -> None:
         check_pixels(self.path, *self.size)
@@ -83,8 +84,7 @@ class Converter:
         self.source_sizes.setdefault((frame.width, frame.height))
         width, height = reversed(self.size) if self.rotation % 180 else self.size
         picture = self._rgb(frame, width, height)
-        mirrored, _ = orientation(frame)
-        return np.rot90(picture[:, ::-1] if mirrored else picture, self.rotation // 90)
+        return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.rotation // 90)
 
     def _rgb(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
         frame.colorspace = _STAND_INS.get(frame.colorspace, frame.colorspace)

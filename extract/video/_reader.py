@@ -48,7 +48,7 @@ class VideoReader:
         self._source, self._decoder, self._samples, self._strict = source, decoder, samples, strict
         info = source.info
         size = upright_size(info.coded_width, info.coded_height, source.aspect, info.rotation, short_side)
-        self._convert = Converter(source.path, size, info.rotation)
+        self._convert = Converter(source.path, size, info.rotation, info.mirrored)
         self._tally = Tally(source, samples.span)
         self._library = decoder.library()
         self.progress = 0

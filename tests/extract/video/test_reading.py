@@ -1,5 +1,6 @@
 """Reading video, on files made here with a frame index burned into each picture."""
 
+import gc
 import importlib.util
 import math
 import pickle
@@ -147,6 +148,19 @@ def test_resizing_is_one_swscale_call(plain: Path) -> None:
 
 def test_batches_are_bounded(plain: Path) -> None:
     assert [len(batch) for batch in read_frames(plain)] == [32, 28]
+
+
+def test_pictures_are_let_go_at_once(plain: Path) -> None:
+    """Also without the cyclic garbage collector, which does not see how large they are."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in read_frames(plain):
+            pass
+        held = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert held < 12
 
 
 def test_hole_gives_no_samples(tmp_path: Path) -> None:

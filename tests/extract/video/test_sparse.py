@@ -20,7 +20,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "intra.avi": lambda p: encode(p, regular(N), codec="mpeg4", gop=1),
     "one-key.mp4": lambda p: encode(p, regular(N), gop=1000),
     "uneven.mp4": lambda p: encode(p, [t + (5 if t > 4 else 0) for t in regular(N)], tick=Fraction(1, 1000)),
-    "hole.mkv": lambda p: encode(p, [t + (50 if t >= Fraction(108, 25) else 0) for t in regular(N)], tick=Fraction(1, 1000)),
+    "hole.mkv": lambda p: encode(p, regular(108) + [t + 50 for t in regular(N)[108:]], tick=Fraction(1, 1000)),
     "transport.ts": lambda p: encode(p, regular(N), options={"bf": "2"}),
 }
 SKIPPABLE = ("b-frames.mp4", "open-gop.mp4", "open-gop.mkv", "hevc.mp4", "vp9.webm", "uneven.mp4", "hole.mkv")
