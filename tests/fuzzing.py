@@ -91,7 +91,7 @@ def _digest(data: bytes) -> Digest:
 
 def packets_of(path: Path) -> tuple[list[Sent], tuple[object, ...]]:
     """The video packets as far as they can be read, and the header that decoding them depends on."""
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         codec = stream.codec_context
         header = (codec.name, codec.extradata, codec.width, codec.height, codec.pix_fmt)

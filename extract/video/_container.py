@@ -16,6 +16,7 @@ from extract.remote import RemoteFile, is_url
 
 MAX_PIXELS = 2**27
 _HEADER_BYTES = 12
+_CHUNK_BYTES = 2**24
 _BUFFER_BYTES = 2**18  # of each read from a URL
 # Formats whose pictures lie in other files than the one that was named.
 _LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
@@ -105,8 +106,23 @@ def is_flush(packet: "Packet[VideoStream]") -> bool:
     return not packet.size and packet.pts is None and packet.dts is None
 
 
-def read_error(name: str, error: Exception) -> VideoError:
-    """The error for a failure of the storage below ``name`` while it is read."""
+def check_storage(name: str, error: OSError) -> None:
+    """VideoError where the storage below ``name`` failed; nothing where it is the content that FFmpeg stumbles over.
+
+    FFmpeg has the same errors for both. Only reading the file without it can tell.
+    """
+    if isinstance(error, av.FFmpegError) and not is_url(name):
+        try:
+            with Path(name).open("rb") as file:
+                while file.read(_CHUNK_BYTES):
+                    pass
+        except OSError as failure:
+            raise _read_error(name, failure) from error
+        return
+    raise _read_error(name, error) from error
+
+
+def _read_error(name: str, error: Exception) -> VideoError:
     return VideoError(name, "io_error", f"reading failed ({error}); check the disk or the network, then retry")
 
 
@@ -115,12 +131,14 @@ def _from_os_error(name: str, error: OSError) -> VideoError:
         return VideoError(name, "permission", "may not be read by this user; change its permissions")
     if isinstance(error, FileNotFoundError):
         return VideoError(name, "missing", "there is no such file")
-    return read_error(name, error)
+    return _read_error(name, error)
 
 
 def _from_open_error(name: str, error: Exception) -> VideoError:
-    if isinstance(error, OSError):
+    if isinstance(error, PermissionError | FileNotFoundError):
         return _from_os_error(name, error)
+    if isinstance(error, OSError):
+        check_storage(name, error)
     if _header(name)[4:8] == b"ftyp":
         why = "the index (moov) of this mp4 is missing or broken: its recording or download did not finish"
     else:

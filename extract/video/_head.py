@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from extract.video._container import is_flush, read_error
+from extract.video._container import check_storage, is_flush
 
 # Enough to describe a video, once a frame is found. The last bound counts the packets of all streams.
 _ENOUGH_PACKETS = 200
@@ -112,7 +112,8 @@ def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStre
         except IndexError:
             return  # After the last packet PyAV trips over streams that appeared while it read.
         except OSError as error:
-            raise read_error(path, error) from error
+            check_storage(path, error)
+            return
         except av.FFmpegError:
             return
         return

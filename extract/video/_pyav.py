@@ -15,7 +15,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from extract.video._complaints import listen, tell_of_damage
-from extract.video._container import is_flush, opened, read_error
+from extract.video._container import check_storage, is_flush, opened
 from extract.video._damage import Damage, frames_lost, hindsight
 from extract.video._decoded import BadPacket, Decoded, Event, Wanted
 from extract.video._pixels import Converter
@@ -152,7 +152,8 @@ def _packets(source: Source, container: InputContainer, stream: VideoStream) -> 
         except IndexError:
             return  # After the last packet PyAV trips over streams that appeared while it read.
         except OSError as error:
-            raise read_error(source.path, error) from error
+            check_storage(source.path, error)
+            yield None
         except av.FFmpegError:
             yield None
         return
