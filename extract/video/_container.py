@@ -111,7 +111,7 @@ def check_storage(name: str, error: OSError) -> None:
 
     FFmpeg has the same errors for both. Only reading the file without it can tell.
     """
-    if isinstance(error, av.FFmpegError) and not is_url(name):
+    if not is_url(name):
         try:
             with Path(name).open("rb") as file:
                 while file.read(_CHUNK_BYTES):
