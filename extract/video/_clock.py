@@ -97,17 +97,17 @@ class Clock:
 
 def displayed(frames: Iterable[Decoded], source: Source) -> Iterator[Shown]:
     """Each frame with its display: until the next frame, or for one average interval before a hole."""
-    clock = Clock(source)
+    clock, limit = Clock(source), hole_limit(source.interval)
     held: Timed | None = None
     for decoded in frames:
         if decoded.after_skip:
             clock, held = Clock(source), None
         timed = clock.timed(decoded)
         if held is not None:
-            yield _until(held.flagged() if timed.doubtful else held, timed.start, source)
+            yield _until(held.flagged() if timed.doubtful else held, timed.start, source, limit)
         held = timed
     if held is not None:
-        yield _last(held, source)
+        yield _last(held, source, limit)
 
 
 def hole_limit(interval: Fraction) -> Fraction:
@@ -115,16 +115,16 @@ def hole_limit(interval: Fraction) -> Fraction:
     return max(Fraction(_HOLE_S), _HOLE_INTERVALS * interval)
 
 
-def _until(timed: Timed, stop: Fraction, source: Source) -> Shown:
+def _until(timed: Timed, stop: Fraction, source: Source, limit: Fraction) -> Shown:
     step, usual_stop = stop - timed.start, timed.start + source.interval
-    if step > hole_limit(source.interval):
+    if step > limit:
         return Shown(timed, usual_stop, hole=(usual_stop, stop))
     lost = frames_lost(source.info, step, source.interval, timed.decoded.duration)
     return Shown(timed, stop, lost_from=usual_stop if lost else None)
 
 
-def _last(timed: Timed, source: Source) -> Shown:
+def _last(timed: Timed, source: Source, limit: Fraction) -> Shown:
     duration = timed.decoded.duration
-    if duration is None or not 0 < duration <= hole_limit(source.interval):
+    if duration is None or not 0 < duration <= limit:
         duration = source.interval
     return Shown(timed, timed.start + duration)

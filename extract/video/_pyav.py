@@ -53,14 +53,15 @@ def events(source: Source, convert: Converter, begin: Fraction | None, wanted: W
 def _skipping(loop: "_Loop", run: Iterator[Event], wanted: Wanted) -> Iterator[Event]:
     """``run``; and where it is worth it, a new one from a key frame nearer to what is wanted."""
     index: list[int] | None = None
+    worth_s = float(_WORTH_SKIPPING * loop.source.interval)
     while (event := next(run, None)) is not None:
         yield event
         target = wanted()
         if target is None or not isinstance(event, Decoded) or event.pts is None:
             continue
-        if target - event.pts > _WORTH_SKIPPING * loop.source.interval:
+        if target - float(event.pts) > worth_s:
             index = _key_ticks(loop.source) if index is None else index
-            if loop.is_ahead(index, Fraction(target)):
+            if loop.is_ahead(index, target, worth_s):
                 landed = _skipped(loop, event.pts, Fraction(target))
                 index = index if landed else []
                 run = landed or _after(event.pts, events(loop.source, loop.convert, event.pts, lambda: None))
@@ -165,6 +166,7 @@ class _Loop:
     def __init__(self, source: Source, container: InputContainer, stream: VideoStream, convert: Converter) -> None:
         self.source, self.convert = source, convert
         self._container, self._stream = container, stream
+        self._tick_s = float(source.time_base)
         self._latest_ticks = self._most_delay = 0
         listen()
         if stream.codec_context.name == "libdav1d":
@@ -174,14 +176,13 @@ class _Loop:
         """Seek to a key frame at or before ``target`` seconds; False where the container cannot."""
         return _seek(self._container, self._stream, int(target / self.source.time_base))
 
-    def is_ahead(self, index: list[int], target: Fraction) -> bool:
-        """Whether the last key frame shown by ``target`` is well ahead of the packet sent last.
+    def is_ahead(self, index: list[int], target: float, by_s: float) -> bool:
+        """Whether the last key frame shown by ``target`` is more than ``by_s`` ahead of the packet sent last.
 
         ``index`` holds when it is decoded, in ticks; the packets up to now tell how much later it is shown.
         """
-        end = bisect_right(index, target / self.source.time_base - self._most_delay)
-        margin = _WORTH_SKIPPING * self.source.interval / self.source.time_base
-        return end > 0 and index[end - 1] > self._latest_ticks + margin
+        end = bisect_right(index, int(target / self._tick_s) - self._most_delay)
+        return end > 0 and (index[end - 1] - self._latest_ticks) * self._tick_s > by_s
 
     def run(self) -> Iterator[Event]:
         """Events from the current position to the end of the file."""
