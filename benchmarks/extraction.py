@@ -16,9 +16,10 @@ import torch
 from common import measured, save
 
 from extract.backbones import load_backbone
-from extract.clipping import clips_of, open_for
+from extract.clipping import clips_of, reading_options
 from extract.engine import Engine
 from extract.recipe import Recipe
+from extract.video import open_video
 from pipelines import Options, synthesize
 from pipelines.extraction import run_extraction, settle
 
@@ -27,7 +28,7 @@ VIDEOS, SECONDS, ROUNDS = 24, 30.0, 3
 
 def clips(files: list[Path], recipe: Recipe) -> Iterator[np.ndarray]:
     for file in files:
-        with open_for(str(file), recipe, "auto") as reader:
+        with open_video(file, **reading_options(recipe, "auto")) as reader:
             yield from (clip.frames for clip in clips_of(reader, recipe))
 
 
