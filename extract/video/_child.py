@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from extract.errors import UntrimmedError, VideoError
+from extract.video import _progress
 from extract.video._probe import probe
-from extract.video._reader import VideoReader, open_video
+from extract.video._reader import open_video
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
 from extract.video._wire import receive, send
 
@@ -51,7 +52,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Nothing to hand over yet, but decoding goes on."""
+    """Ready; or nothing to hand over yet, but decoding goes on."""
 
 
 class _Server:
@@ -59,9 +60,9 @@ class _Server:
         self._connection = connection
         self._sending = threading.Lock()
         self._requests: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._reader: VideoReader | None = None
 
     def run(self) -> None:
+        self._send(Alive())
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._show_life, daemon=True).start()
         while True:
@@ -70,8 +71,6 @@ class _Server:
                 self._answer(request)
             except UntrimmedError as error:
                 self._send(error)
-            except OSError:
-                raise  # nobody listens any more
             except Exception as error:  # whatever a strange file brings about
                 path = getattr(request, "path", "")
                 self._send(VideoError(path, "unexpected", f"{type(error).__name__}: {error}"))
@@ -81,16 +80,17 @@ class _Server:
             self._send(probe(request.path))
         elif isinstance(request, Read):
             with open_video(request.path, **request.options) as reader:
-                self._reader = reader
                 self._send(Opened(reader.info, reader.size))
                 for batch in reader:
                     self._send(Frames(batch, reader.report))
-            self._reader = None
             self._send(Frames(None, reader.report))
 
     def _send(self, message: object) -> None:
         with self._sending:
-            send(self._connection, message)
+            try:
+                send(self._connection, message)
+            except OSError:
+                os._exit(0)  # nobody listens any more
 
     def _listen(self) -> None:
         """Take requests also while decoding, so that the other side's end is noticed at any time."""
@@ -101,12 +101,11 @@ class _Server:
                 os._exit(0)
 
     def _show_life(self) -> None:
-        last = -1
+        last = 0
         while True:
             time.sleep(_ALIVE_EVERY_S)
-            reader = self._reader
-            if reader is not None and reader.progress != last:
-                last = reader.progress
+            if _progress.packets != last:
+                last = _progress.packets
                 self._send(Alive())
 
 
@@ -114,5 +113,7 @@ def main(connection_number: int) -> None:
     """Answer the requests that come over the inherited socket, for ever."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _MOST_BYTES if allowed == resource.RLIM_INFINITY else min(allowed, _MOST_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     _Server(socket.socket(fileno=connection_number)).run()

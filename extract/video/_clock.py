@@ -7,8 +7,8 @@ from fractions import Fraction
 from extract.video._damage import frames_lost
 from extract.video._decoded import Decoded
 from extract.video._probe import Source
+from extract.video._restarts import RESTART_S
 
-_RESTART_S = 1
 _LATEST_S = 2**40
 _HOLE_S = 10
 _HOLE_INTERVALS = 5
@@ -82,7 +82,7 @@ class Clock:
         time = decoded.pts + self._offset
         if self._last is None or time > self._last:
             return Timed(decoded, time, repaired=False, restarted=False)
-        if self._last - time > _RESTART_S:
+        if self._last - time > RESTART_S:
             self._offset += expected - time
             return Timed(decoded, expected, repaired=False, restarted=True)
         return self._squeezed(decoded, time, self._last)

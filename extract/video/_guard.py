@@ -18,6 +18,7 @@ from extract.video._clock import hole_limit
 from extract.video._container import opened
 from extract.video._damage import frames_lost
 from extract.video._probe import Source
+from extract.video._progress import advance
 
 REMEDY = "read it with --decoder pyav"
 
@@ -52,11 +53,12 @@ def planned_frames(source: Source, decoder: str, *, open_groups: bool) -> list[P
         raise refusal(decoder, source.path, "mirrored pictures")
     with opened(source.path) as (container, stream):
         try:
-            ticks = [_ticks(packet) for packet in container.demux(stream) if packet.size and not packet.is_discard]
+            ticks = [_ticks(packet) for packet in container.demux(stream)]
         except av.FFmpegError as error:
             raise refusal(decoder, source.path, f"packets that cannot be read ({type(error).__name__})") from error
-    timed = [(pts, duration, key) for pts, duration, key in ticks if pts is not None]
-    if len(timed) < len(ticks):
+    to_show = [packet for packet in ticks if packet is not None]
+    timed = [(pts, duration, key) for pts, duration, key in to_show if pts is not None]
+    if len(timed) < len(to_show):
         raise refusal(decoder, source.path, "packets without times")
     if not open_groups and _has_open_groups(timed):
         raise refusal(decoder, source.path, "open groups of pictures (frames before a key frame follow it)")
@@ -72,8 +74,11 @@ def planned_frames(source: Source, decoder: str, *, open_groups: bool) -> list[P
     return planned
 
 
-def _ticks(packet: "Packet[VideoStream]") -> tuple[int | None, int, bool]:
-    """Time stamp, duration, and whether it is a key frame."""
+def _ticks(packet: "Packet[VideoStream]") -> tuple[int | None, int, bool] | None:
+    """Time stamp, duration, and whether it is a key frame; None for a packet that is not shown."""
+    advance()
+    if not packet.size or packet.is_discard:
+        return None
     return packet.pts, packet.duration or 0, packet.is_keyframe
 
 

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from extract.video._container import check_storage, is_flush
+from extract.video._progress import advance
 
 # Enough to describe a video, once a frame is found. The last bound counts the packets of all streams.
 _ENOUGH_PACKETS = 200
@@ -105,7 +106,9 @@ def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStre
     """The packets of all streams; None where FFmpeg asks to be called again (it looks for a lost start code)."""
     while True:
         try:
-            yield from container.demux()  # type: ignore[misc]
+            for packet in container.demux():
+                advance()
+                yield packet  # type: ignore[misc]
         except BlockingIOError:
             yield None
             continue

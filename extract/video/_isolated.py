@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from extract.errors import UntrimmedError, VideoError
+from extract.errors import MachineError, UntrimmedError, VideoError
 from extract.video._child import Alive, Frames, Opened, Probe, Read
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
 from extract.video._wire import receive, send
@@ -34,13 +34,16 @@ class DecodingProcess:
     """A child process that reads one video after the other; a context manager.
 
     It starts with its first video. If it crashes, or makes no progress for ``silence_s`` seconds, that video is a
-    VideoError (``decoder_crashed``, ``stalled``) and the next one gets a new process.
+    VideoError (``decoder_crashed``, ``stalled``) and the next one gets a new process. MachineError where none can be
+    started.
     """
 
     def __init__(self, silence_s: float = _SILENCE_S) -> None:
         self._silence_s = silence_s
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._killed = False
+        self.reader: IsolatedReader | None = None
 
     def __enter__(self) -> "DecodingProcess":
         return self
@@ -51,66 +54,101 @@ class DecodingProcess:
         self.close()
 
     def probe(self, path: str | Path) -> VideoInfo:
-        """`extract.video.probe` in the child process."""
+        """`extract.video.probe` in the child process, with its errors and those of the class."""
         self._ask(Probe(str(path)))
         return self.answer(str(path), VideoInfo)
 
     def open_video(self, path: str | Path, **options: Any) -> "IsolatedReader":  # noqa: ANN401
-        """`extract.video.open_video` in the child process. One video at a time."""
+        """`extract.video.open_video` in the child process, with its errors and those of the class.
+
+        One video at a time: asking for another one ends the reading of the last.
+        """
         self._ask(Read(str(path), options))
-        return IsolatedReader(self, str(path), self.answer(str(path), Opened))
+        self.reader = IsolatedReader(self, str(path), self.answer(str(path), Opened))
+        return self.reader
+
+    def kill(self) -> None:
+        """End the child process at once, from any thread, for good until `close`."""
+        self._killed = True
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
-        """End the child process, whatever it is doing."""
+        """End the child process, whatever it is doing; the next video gets a new one."""
+        self._end()
+        self._killed = False
+
+    def _end(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._process = self._connection = None
+        self._process = self._connection = self.reader = None
 
     def answer(self, path: str, kind: type[_Answer]) -> _Answer:
         """The next message, which is of this ``kind``; what the child raised is raised here."""
-        assert self._connection is not None  # noqa: S101 - only called after a request
         try:
-            while isinstance(message := receive(self._connection), Alive):
-                pass
+            message = self._receive()
         except TimeoutError as error:
-            self.close()
+            self._end()
             detail = f"no progress for {self._silence_s:g} s, given up; copy the file to a fast disk, or leave it out"
             raise VideoError(path, "stalled", detail) from error
         except (EOFError, OSError) as error:
             raise self._crash(path) from error
+        except BaseException:  # what is still to come would answer the next question
+            self._end()
+            raise
         if isinstance(message, UntrimmedError):
+            self.reader = None
             raise message
         assert isinstance(message, kind)  # noqa: S101
         return message
 
-    def _ask(self, request: object) -> None:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+    def _receive(self) -> object:
+        assert self._connection is not None  # noqa: S101 - only called after a request
+        while isinstance(message := receive(self._connection), Alive):
+            pass
+        return message
+
+    def _ask(self, request: Probe | Read) -> None:
+        if not self._killed and (self._process is None or self._process.poll() is not None or self.reader):
+            self._end()
             self._start()
+        if self._killed:
+            raise stopped(request.path)
         assert self._connection is not None  # noqa: S101
-        send(self._connection, request)
+        try:
+            send(self._connection, request)
+        except OSError as error:
+            raise self._crash(request.path) from error
 
     def _start(self) -> None:
         self._connection, theirs = socket.socketpair()
         self._connection.settimeout(self._silence_s)
-        with theirs:
-            arguments = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the process that the user started
-            )
+        try:
+            with theirs:
+                arguments = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
+                self._process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for the process that the user started
+                )
+            receive(self._connection)  # it is alive
+        except BaseException as error:
+            self._end()
+            if isinstance(error, OSError | EOFError):
+                raise MachineError(f"no process for decoding can be started ({error}); free some memory") from error
+            raise
 
     def _crash(self, path: str) -> VideoError:
         assert self._process is not None  # noqa: S101
         code = self._process.wait()
-        self.close()
+        self._end()
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         detail = f"the process that decoded it died ({how}); leave it out, or try another --decoder"
         return VideoError(path, "decoder_crashed", detail)
@@ -143,7 +181,7 @@ class IsolatedReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave; a video that is not read to its end costs its process."""
-        if self._report is None or not self._report.finished:
+        if self._process.reader is self:
             self._process.close()
 
     def __iter__(self) -> Iterator[FrameBatch]:
@@ -151,20 +189,33 @@ class IsolatedReader:
 
     def _read(self) -> Iterator[FrameBatch]:
         while True:
+            if self._process.reader is not self:
+                raise stopped(self._path)
             frames = self._process.answer(self._path, Frames)
             self._report = frames.report
             if frames.batch is None:
+                self._process.reader = None
                 return
             yield frames.batch
 
 
+def stopped(path: str) -> VideoError:
+    """The error of a reading that was ended from outside."""
+    return VideoError(path, "stopped", "its reading was stopped; start it again")
+
+
 def probe_all(paths: Sequence[str | Path], processes: int | None = None) -> Iterator[VideoInfo | VideoError]:
-    """Probe many videos in isolated processes (as many as there are cores); answers in the order of ``paths``."""
+    """Probe many videos in so many isolated ``processes`` (default: one a core); answers in the order of ``paths``.
+
+    Raises:
+        MachineError: no process can be started, or the package for a URL is not installed.
+    """
     count = max(1, min(processes or os.cpu_count() or 1, len(paths)))
     with ExitStack() as stack:
+        everyone = [stack.enter_context(DecodingProcess()) for _ in range(count)]
         free: queue.SimpleQueue[DecodingProcess] = queue.SimpleQueue()
-        for _ in range(count):
-            free.put(stack.enter_context(DecodingProcess()))
+        for process in everyone:
+            free.put(process)
 
         def answer(path: str | Path) -> VideoInfo | VideoError:
             process = free.get()
@@ -176,5 +227,10 @@ def probe_all(paths: Sequence[str | Path], processes: int | None = None) -> Iter
                 free.put(process)
 
         pool = stack.enter_context(ThreadPoolExecutor(count))
-        for first in range(0, len(paths), _PROBED_AHEAD):
-            yield from pool.map(answer, paths[first : first + _PROBED_AHEAD])
+        try:
+            for first in range(0, len(paths), _PROBED_AHEAD):
+                yield from pool.map(answer, paths[first : first + _PROBED_AHEAD])
+        except BaseException:  # nobody shall wait for a child that is silent
+            for process in everyone:
+                process.kill()
+            raise

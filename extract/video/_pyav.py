@@ -20,12 +20,11 @@ from extract.video._damage import Damage, frames_lost, hindsight
 from extract.video._decoded import BadPacket, Decoded, Event, Wanted
 from extract.video._pixels import Converter
 from extract.video._probe import Source
+from extract.video._progress import advance
+from extract.video._restarts import RESTART_S, has_one_clock
 
 _FIRST_STEP_BACK_S = 1
 _WORTH_SKIPPING = 4  # frame intervals
-_RESTART_S = 1
-# Containers whose clock cannot restart half-way; others are checked before a seek is trusted.
-_ONE_CLOCK = ("mov", "matroska")
 
 
 def library() -> str:
@@ -69,7 +68,7 @@ def _skipping(loop: "_Loop", run: Iterator[Event], wanted: Wanted) -> Iterator[E
 
 def _key_ticks(source: Source) -> list[int]:
     """Decoding times of the key frames in the container's index, where it has one that can be trusted to be whole."""
-    if not source.info.seekable or not source.info.container.startswith(_ONE_CLOCK):
+    if not source.info.seekable or not has_one_clock(source):
         return []
     with opened(source.path) as (container, stream):
         _seek(container, stream, 0)  # Matroska's index is read with the first seek.
@@ -93,8 +92,7 @@ def _after(now: Fraction, run: Iterator[Event]) -> Iterator[Event]:
 
 def _may_seek(source: Source, begin: Fraction) -> bool:
     far = begin - Fraction(source.info.start_s) > _FIRST_STEP_BACK_S
-    one_clock = source.info.container.startswith(_ONE_CLOCK)
-    return far and source.info.seekable and (one_clock or not _clock_restarts(source))
+    return far and source.info.seekable and (has_one_clock(source) or not _clock_restarts(source))
 
 
 def _clock_restarts(source: Source) -> bool:
@@ -103,7 +101,7 @@ def _clock_restarts(source: Source) -> bool:
         for packet in _packets(source, container, stream):
             if packet is None or packet.dts is None:
                 continue
-            if last is not None and (last - packet.dts) * source.time_base > _RESTART_S:
+            if last is not None and (last - packet.dts) * source.time_base > RESTART_S:
                 return True
             last = packet.dts
     return False
@@ -138,7 +136,7 @@ def _first_key(run: Iterator[Event]) -> tuple[list[Event], Decoded | None]:
 def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> bool:
     try:
         container.seek(ticks, stream=stream)
-    except (av.FFmpegError, OverflowError):
+    except (OSError, av.FFmpegError, OverflowError):  # demuxing meets a failure of the storage again
         return False
     return True
 
@@ -147,7 +145,9 @@ def _packets(source: Source, container: InputContainer, stream: VideoStream) -> 
     """The stream's packets, the empty one that flushes the decoder last; None for one that cannot be read."""
     while True:
         try:
-            yield from container.demux(stream)
+            for packet in container.demux(stream):
+                advance()
+                yield packet
         except BlockingIOError:
             continue  # FFmpeg asks to be called again: it looks for a lost start code.
         except IndexError:
@@ -195,7 +195,9 @@ class _Loop:
             pts = self._seconds(None if packet is None else packet.pts)
             if packet is not None and packet.dts is not None:
                 self._latest_ticks = packet.dts
-                self._most_delay = max(self._most_delay, (packet.pts or packet.dts) - packet.dts)
+                self._most_delay = max(
+                    self._most_delay, (packet.dts if packet.pts is None else packet.pts) - packet.dts
+                )
             self._damage.sent(pts, corrupt=packet is not None and packet.is_corrupt)
             with av.logging.Capture() as logs:
                 frames = self._decode(packet)

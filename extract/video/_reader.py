@@ -32,8 +32,7 @@ _Item = tuple[NDArray[np.uint8], float, bool]
 class VideoReader:
     """A context manager that iterates over a video's frames once, in batches; see `open_video`.
 
-    ``info`` says what the file is; ``report`` what happened, complete after the iteration. ``progress`` grows with
-    each frame or packet that was looked at, wanted or not.
+    ``info`` says what the file is; ``report`` what happened, complete after the iteration.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class VideoReader:
         self._convert = Converter(source.path, size, info.rotation, info.mirrored)
         self._tally = Tally(source, samples.span)
         self._library = decoder.library()
-        self.progress = 0
         self._batches = self._read()
 
     @property
@@ -114,7 +112,6 @@ class VideoReader:
 
     def _good(self, events: Iterator[Event]) -> Generator[Decoded, None, None]:
         for event in events:
-            self.progress += 1
             if not isinstance(event, BadPacket):
                 yield event
             elif self._tally.packet(event) and self._strict:

@@ -87,3 +87,31 @@ def test_a_file_cut_short_gives_what_is_there(tmp_path: Path) -> None:
     assert [row for row in whole[0] if row[0] % 2 == 0][: len(sparse[0])] == sparse[0]
     assert sparse[1].display_end_s == whole[1].display_end_s
     assert sparse[1].partial
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("joined.webm", "libvpx-vp9", {}),
+        ("joined.mkv", "libx264", {}),
+        ("joined.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    ],
+)
+def test_joined_recordings_are_read_from_the_beginning(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    """Their clock starts again where the second begins, so that no seek can tell the two apart."""
+    fast = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {}
+    parts = [
+        encode(tmp_path / f"{n}-{name}", regular(n), codec=codec, container_options=options, options=fast)
+        for n in (130, 250)
+    ]
+    path = tmp_path / name
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    whole, report = read(path)
+    assert report.clock_restarts == 1
+    assert len(whole) > 360
+    for fps in (0.5, 0.83):
+        assert read(path, fps=fps)[0] == read(path, fps=fps, strict=True)[0]
+    for start_s in (4.0, 8.5):
+        assert read(path, start_s=start_s)[0] == [row for row in whole if row[0] >= start_s]
