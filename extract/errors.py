@@ -6,6 +6,8 @@ command line returns when the exception reaches it.
 
 from pathlib import Path
 
+from extract.urls import text_without_secrets, without_secrets
+
 
 class UntrimmedError(Exception):
     """Root of all errors that this project raises on purpose."""
@@ -26,14 +28,14 @@ class InputError(UntrimmedError, ValueError):
 
 
 class VideoError(InputError):
-    """One video cannot be read. ``path`` names the file, ``reason`` is a stable short code."""
+    """One video cannot be read. ``path`` names the file, ``reason`` is a stable short code; no URL has its secrets."""
 
     def __init__(self, path: str | Path, reason: str, detail: str) -> None:
         """Compose the message ``path: detail [reason]``; ``detail`` also says what to do."""
-        self.path = str(path)
+        self.path = without_secrets(str(path))
         self.reason = reason
-        self.detail = detail
-        super().__init__(f"{self.path}: {detail} [{reason}]")
+        self.detail = text_without_secrets(detail, str(path))
+        super().__init__(f"{self.path}: {self.detail} [{reason}]")
 
     def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str, str]]:
         """Pickle by the three arguments (exceptions cross process borders in a job)."""

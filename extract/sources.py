@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from extract.errors import InputError, VideoError
 from extract.remote import RemoteFile, is_url
+from extract.urls import text_without_secrets, without_secrets
 
 # By file name, which files in a folder are taken for videos. A file named on the command line is always tried.
 SUFFIXES = frozenset(
@@ -50,6 +51,7 @@ SUFFIXES = frozenset(
     )
 )
 _SAMPLE_BYTES = 1 << 20
+_WEB = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,11 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
     """All videos in ``paths`` (files, folders searched at any depth, or URLs of files), sorted by id.
 
     The root below which ids are formed is the one given folder, or the folder that all given paths have in common,
-    so that two files of one name never get one id. The id of a URL is its host and path.
+    so that two files of one name never get one id. The id of a URL is its host (and port, if given) and path.
 
     Raises:
-        InputError: a path that does not exist, a folder that cannot be read, nothing that looks like a video, or two
-            videos of one id.
+        InputError: a path that does not exist, a folder that cannot be read, nothing that looks like a video, a URL
+            that names no file, or two videos of one id.
     """
     if not paths:
         raise InputError("no path given; expected video files, folders or URLs")
@@ -85,13 +87,26 @@ def find_videos(paths: Sequence[str | Path]) -> Found:
     sources = sorted((*local, *remote), key=lambda source: source.video_id)
     for one, other in pairwise(sources):
         if one.video_id == other.video_id:
-            raise InputError(f"{one.path} and {other.path} would both be {one.video_id!r}; read them in two stores")
+            both = f"{without_secrets(one.path)} and {without_secrets(other.path)}"
+            raise InputError(f"{both} would both be {one.video_id!r}; read them in two stores")
     return Found(tuple(sources), others)
 
 
 def _url_id(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname or parts.netloc}{unquote(parts.path)}"
+    """Host, port if given, and path; the fragment too, except on the web, where it does not belong to the address."""
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in _WEB
+        port = f":{parts.port}" if is_web and parts.port is not None else ""
+    except ValueError as error:
+        why = f"{without_secrets(url)} is not a URL ({text_without_secrets(str(error), url)})"
+        raise InputError(f"{why}; expected one such as https://host/video.mp4") from error
+    host = f"{parts.hostname or ''}{port}" if is_web else parts.hostname or parts.netloc
+    fragment = f"#{parts.fragment}" if parts.fragment and not is_web else ""
+    video_id = f"{host}{unquote(parts.path + fragment)}".lstrip("/")
+    if not video_id:
+        raise InputError(f"{without_secrets(url)} names no file; expected a URL such as https://host/video.mp4")
+    return video_id
 
 
 def _local(given: list[Path]) -> tuple[list[Source], int]:

@@ -4,6 +4,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import Recipe
 from extract.store import FeatureStore, Receipt, UnstorableError, VideoFeatures
+from extract.urls import without_secrets
 from extract.video import DecodingProcess, ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
@@ -104,7 +106,13 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
     engine = _engine(setup.recipe, setup.weights, setup.device)
     readings = [_Reading(task) for task in unit.tasks]
     began = time.perf_counter()
-    with Prefetch(_read_all(setup, readings), _clips_ahead(setup.recipe)) as decoding:
+    process, clips = decoding_process(), _read_all(setup, readings)
+    # After an error nobody waits for the child: it is killed before the reading thread is joined.
+    with (
+        _on_error(process.close),
+        Prefetch(clips, _clips_ahead(setup.recipe)) as decoding,
+        _on_error(process.kill),
+    ):
         for batch in engine.run(decoding):
             for reading, row in batch:
                 reading.rows.append(row)
@@ -120,6 +128,15 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
         model_s=computed - began - decoding.waiting_s,
         store_s=time.perf_counter() - computed,
     )
+
+
+@contextmanager
+def _on_error(act: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        act()
+        raise
 
 
 @lru_cache(maxsize=1)
@@ -209,7 +226,7 @@ def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
 def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadReport) -> dict[str, object]:
     """All that may differ between two extractions of equal recipes, and what was odd about the file."""
     return {
-        "uri": reading.task.path,
+        "uri": without_secrets(reading.task.path),
         "size_bytes": info.size_bytes,
         "container": info.container,
         "codec": info.codec,

@@ -4,16 +4,21 @@ Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad input or environment, 4 finishe
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from extract.errors import UntrimmedError
+from extract.urls import without_secrets
 from pipelines.config import TrainSettings
 from pipelines.console import Meter, complain, duration, out
+
+if TYPE_CHECKING:
+    from extract.worker import Unit
 
 app = typer.Typer(
     name="untrimmed",
@@ -29,6 +34,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
 FAILED_INPUTS = 4
 STOPPED = 130
+_GO_ON = frozenset({"extract", "demo"})
 _SET = "key=value, more than once; defaults: " + ", ".join(
     f"{key}={field.default}" for key, field in TrainSettings.model_fields.items()
 )
@@ -38,10 +44,18 @@ def main() -> None:
     """Run the command line; every error of ours becomes one message and its exit code."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # when Python ends, nobody could catch its error any more
+    except BrokenPipeError:
+        _end_unheard()
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer's and rich's own answer to it
+            _end_unheard()
         if ended.code == STOPPED:  # typer's own answer to Ctrl-C
-            complain("untrimmed: stopped. An extraction goes on from here when the same command is run again.")
+            goes_on = " An extraction goes on from here when the same command is run again."
+            complain(f"untrimmed: stopped.{goes_on if _GO_ON.intersection(sys.argv[1:2]) else ''}")
         raise
     except UntrimmedError as error:
         if verbose:
@@ -57,8 +71,19 @@ def main() -> None:
         sys.exit(1)
 
 
+def _end_unheard() -> NoReturn:
+    """End well: whoever read stdout, such as ``head``, has all that it wants."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes there
+    sys.exit(0)
+
+
 def _print(result: dict[str, Any]) -> None:
     typer.echo(json.dumps(result, indent=2))
+
+
+def _unit(unit: "Unit") -> dict[str, Any]:
+    """A unit of work as plain values, free of secrets."""
+    return {"tasks": [{**asdict(task), "path": without_secrets(task.path)} for task in unit.tasks]}
 
 
 @app.command(epilog="Example: untrimmed demo -o my-demo")
@@ -187,7 +212,7 @@ def extract(
     if dry_run:
         plan = prepare(paths, output, options)
         if as_json:
-            _print({"videos": plan.videos, "clips": plan.clips, "units": [asdict(unit) for unit in plan.units]})
+            _print({"videos": plan.videos, "clips": plan.clips, "units": [_unit(unit) for unit in plan.units]})
         else:
             out.print("\n".join(plan_lines(plan)), markup=False)
         return

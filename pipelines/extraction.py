@@ -17,6 +17,7 @@ from extract.job import run_here, run_on_cluster
 from extract.recipe import Recipe
 from extract.sources import Found, Source, find_videos, fingerprint
 from extract.store import FeatureStore
+from extract.urls import without_secrets
 from extract.video import VideoInfo, probe_all, resize_kernel
 from extract.worker import Failed, Setup, Task, Unit, UnitResult
 
@@ -231,10 +232,10 @@ def make_plan(found: Found, store: FeatureStore | None, setup: Setup, options: O
                 failed.append(mark)
             elif record is not None and record.fingerprint == mark:
                 done += 1
-            elif record is not None and record.provenance["uri"] != source.path:
+            elif record is not None and record.provenance["uri"] != without_secrets(source.path):
                 raise InputError(
-                    f"{source.path} would be stored as {source.video_id!r}, but that is {record.provenance['uri']} in "
-                    "the store; give the folder that holds both, or another -o"
+                    f"{without_secrets(source.path)} would be stored as {source.video_id!r}, but that is "
+                    f"{record.provenance['uri']} in the store; give the folder that holds both, or another -o"
                 )
             elif failure is not None and failure.fingerprint == mark and not options.retry_failed:
                 known.append(Failed(source.video_id, mark, failure.reason, failure.detail))

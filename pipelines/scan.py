@@ -1,4 +1,4 @@
-"""What lies in an archive: every video probed, none decoded."""
+"""What lies in an archive: every video probed, no more than the first frames decoded."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def scan(paths: Sequence[str | Path], on_progress: Callable[[int, int], None] = 
     result = Scan(others=found.others)
     answers = probe_all([source.path for source in found.sources])
     for source, answer in zip(found.sources, answers, strict=True):
-        video_id = source.video_id.encode("utf-8", "backslashreplace").decode()
+        video_id = _readable(source.video_id)
         info, error = (answer, None) if isinstance(answer, VideoInfo) else (None, answer)
         result.videos.append(Scanned(video_id, info, error))
         on_progress(len(result.videos), len(found.sources))
@@ -93,8 +93,17 @@ def scan_json(found: Scan) -> dict[str, Any]:
     }
 
 
+def _readable(name: str) -> str:
+    """``name`` with the bytes that are not UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _file(video: Scanned) -> dict[str, Any]:
-    described = {} if video.info is None else {**asdict(video.info), "fps": video.info.average_fps}
+    described = (
+        {}
+        if video.info is None
+        else {**asdict(video.info), "path": _readable(video.info.path), "fps": video.info.average_fps}
+    )
     return {
         "video": video.video_id,
         "readable": video.info is not None,

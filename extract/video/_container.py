@@ -22,8 +22,8 @@ _BUFFER_BYTES = 2**18  # of each read from a URL
 _LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
 # Formats by which FFmpeg "plays" text, and files that merely end in .bin, as terminal art.
 _ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-# A picture called a%03d.png is one picture, not the first of a sequence.
-_LITERAL_NAMES = {"pattern_type": "none"}
+# A picture called a%03d.png is one picture, not the first of a sequence; and a list of files contacts no server.
+_ONE_FILE = {"pattern_type": "none", "protocol_whitelist": "file"}
 
 
 def check_file(name: str) -> int:
@@ -89,7 +89,7 @@ def opened(name: str, most_bytes: int | None = None) -> Iterator[tuple[InputCont
 
 def _open(name: str, file: "str | RemoteFile | _Bounded") -> InputContainer:
     try:
-        return av.open(file, mode="r", buffer_size=_BUFFER_BYTES, metadata_errors="replace", options=_LITERAL_NAMES)
+        return av.open(file, mode="r", buffer_size=_BUFFER_BYTES, metadata_errors="replace", options=_ONE_FILE)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _from_open_error(name, error) from error
 

@@ -10,6 +10,7 @@ from statistics import median, median_high
 import av
 
 from extract.errors import VideoError
+from extract.urls import without_secrets
 from extract.video._container import check_file, check_pixels, opened
 from extract.video._head import MOST_BYTES, Evidence, Head
 from extract.video._length import estimate_frames, find_duration
@@ -91,7 +92,7 @@ def _describe(path: str, seen: Evidence) -> Source:
     wide = math.floor(frame.width * aspect + Fraction(1, 2))
     start = Fraction(0) if seen.counting or frame.pts is None else frame.pts * seen.time_base
     info = VideoInfo(
-        path=path,
+        path=without_secrets(path),
         size_bytes=seen.size_bytes,
         container=seen.format,
         codec=stream.codec_context.codec.canonical_name,

@@ -14,7 +14,7 @@ class VideoInfo:
     """What a video file says about itself, and what its first packets show.
 
     Attributes:
-        path: the file, as given.
+        path: the file, as given; a URL without user, password and query.
         size_bytes: length of the file in bytes.
         container: FFmpeg's name of the container format, such as ``"mov,mp4,m4a,3gp,3g2,mj2"``.
         codec: name of the codec, such as ``"h264"``.

@@ -185,8 +185,40 @@ def test_urls_are_known_by_host_and_path(root: Path) -> None:
     assert [(s.video_id, s.path) for s in found.sources] == [
         ("a.mp4", str(root / "cam2" / "a.mp4")),
         ("bucket/b.mp4", "s3://bucket/b.mp4"),
-        ("example.org/day 1/a.mp4", url),
+        ("example.org:8080/day 1/a.mp4", url),
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "video_id"),
+    [
+        ("file:///a/b.mp4", "a/b.mp4"),
+        ("s3://bucket/take#1.mp4", "bucket/take#1.mp4"),
+        ("https://h/a.mp4#t=10", "h/a.mp4"),
+        ("zip://a.mp4::http://h:80/x.zip", "a.mp4//h:80/x.zip"),
+    ],
+)
+def test_ids_of_urls(url: str, video_id: str) -> None:
+    assert ids(url) == [video_id]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://[::1/x.mp4", r"http://\[::1/x.mp4 is not a URL \(Invalid IPv6 URL\)"),
+        ("http://h:port/x.mp4", "http://h:port/x.mp4 is not a URL"),
+        ("http://", "http:// names no file"),
+        ("file:///", "file:/// names no file"),
+    ],
+)
+def test_urls_that_name_nothing_are_refused(url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_videos([url])
+
+
+def test_messages_about_urls_hold_no_secrets() -> None:
+    with pytest.raises(InputError, match=r"http://h/a.mp4 and http://h/a.mp4 would both be 'h/a.mp4'"):
+        find_videos(["http://user:hunter2@h/a.mp4", "http://h/a.mp4?sig=SECRET"])
 
 
 def test_two_videos_of_one_id_are_refused() -> None:

@@ -94,6 +94,32 @@ def test_unexpected_errors_keep_their_traceback_for_v(
         run(monkeypatch, "info", "x", "-v")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "called", "goes_on"),
+    [
+        (["scan", "."], "pipelines.scan.scan", False),
+        (["extract", ".", "-o", "f.zarr"], "pipelines.extraction.run_extraction", True),
+        (["demo"], "pipelines.demo.run_demo", True),
+    ],
+)
+def test_stopping_says_what_goes_on(
+    arguments: list[str],
+    called: str,
+    *,
+    goes_on: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(called, stopped)
+    assert run(monkeypatch, *arguments) == cli.STOPPED
+    shown = capfd.readouterr().err
+    assert "untrimmed: stopped." in shown
+    assert ("An extraction goes on" in shown) == goes_on
+
+
 def test_dry_run_writes_nothing(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,10 @@
 """What a scan says of an archive."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,23 @@ def test_a_good_archive_ends_well(mixed: Path) -> None:
     assert CliRunner().invoke(cli.app, ["scan", str(mixed / "day 1")]).exit_code == 0
     with pytest.raises(InputError, match="does not exist"):
         scan([mixed / "nowhere"])
+
+
+def test_names_that_are_not_text_are_escaped(mixed: Path, tmp_path: Path) -> None:
+    shutil.copy(mixed / "turned.mp4", os.fsencode(tmp_path / "caf") + b"\xe9.mp4")
+    (file,) = scan_json(scan([tmp_path]))["files"]
+    assert file["video"] == r"caf\udce9.mp4"
+    assert file["path"] == str(tmp_path / r"caf\udce9.mp4")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_goes_away_is_no_error(mixed: Path, options: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "pipelines.cli", "scan", str(mixed), "--quiet", *options]
+    with os.fdopen(write_end, "wb") as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_clock() -> None:

@@ -1,5 +1,6 @@
 """Odd kinds of files, each judged by the frame index burned into its pictures and by its true times."""
 
+import socket
 import struct
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -455,6 +456,19 @@ def test_late_key_frame_is_found(tmp_path: Path) -> None:
     assert indices(rows)[0] >= 100
     assert all(damaged or round((t - rows[0][0]) * 25) == i - rows[0][1] for t, i, damaged in rows)
     assert index_of(next(read_frames(path)).pixels[0]) == rows[0][1]
+
+
+@pytest.mark.parametrize("as_url", [False, True])
+def test_a_playlist_contacts_no_server(tmp_path: Path, *, as_url: bool) -> None:
+    path = tmp_path / "list.m3u8"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{place}\n#EXT-X-ENDLIST\n")
+        server.settimeout(0)
+        with pytest.raises(VideoError, match="not_media"):
+            probe(path.as_uri() if as_url else path)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_head_is_bounded_where_frames_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,9 @@ from footage import encode, read, regular
 from extract.errors import MachineError, VideoError
 from extract.remote import RemoteFile
 from extract.sources import fingerprint
+from extract.urls import without_secrets
 from extract.video import open_video, probe
+from pipelines.extraction import Options, prepare, run_extraction
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.answer())
 
     def answer(self) -> bytes:
-        folder, _, name = self.path.rpartition("/")
+        folder, _, name = self.path.partition("?")[0].rpartition("/")
         if folder == "/denied":
             return self.head(403, b"")
         if folder == "/failing" and self.command == "GET":
@@ -79,6 +81,75 @@ def test_a_url_reads_as_its_file(site: str, video: Path) -> None:
     assert (info.path, info.size_bytes) == (url, video.stat().st_size)
     assert info.duration_s == probe(video).duration_s
     assert fingerprint(url) == fingerprint(video)
+
+
+def with_secrets(site: str, place: str) -> str:
+    return site.replace("//", "//user:hunter2@") + place + "?sig=SECRET"
+
+
+def test_a_url_with_secrets_reads_and_does_not_show_them(
+    site: str, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    answer = Handler.answer
+    monkeypatch.setattr(
+        Handler, "answer", lambda self: (asked.append((self.path, self.headers["Authorization"])), answer(self))[1]
+    )
+    url = with_secrets(site, "/video.mp4")
+    assert read(url)[0] == read(video)[0]
+    assert set(asked) == {("/video.mp4?sig=SECRET", "Basic dXNlcjpodW50ZXIy")}
+    assert probe(url).path == f"{site}/video.mp4"
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/gone.mp4", "missing"),
+        ("/denied/video.mp4", "permission"),
+        ("/failing/video.mp4", "io_error"),
+        ("/page.mp4", "not_media"),
+    ],
+)
+def test_errors_hold_no_secrets(site: str, place: str, reason: str) -> None:
+    with pytest.raises(VideoError) as caught:
+        probe(with_secrets(site, place))
+    assert (caught.value.path, caught.value.reason) == (site + place, reason)
+    assert str(caught.value).startswith(site + place + ": ")
+    assert "hunter2" not in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_stores_hold_no_secrets(site: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Handler.files, "video.mp4", video.read_bytes())
+    store, _ = run_extraction(with_secrets(site, "/video.mp4"), tmp_path / "f.zarr", options=Options())
+    (record,) = store.catalogue.values()
+    assert record.provenance["uri"] == f"{site}/video.mp4"
+    monkeypatch.setitem(Handler.files, "video.mp4", encode(tmp_path / "new.mp4", regular(50)).read_bytes())
+    assert prepare(f"{site}/video.mp4?sig=NEW", tmp_path / "f.zarr", Options()).videos == 1
+
+
+def test_a_missing_package_is_named_without_secrets() -> None:
+    with pytest.raises(MachineError, match=r"^s3://bucket/video.mp4 cannot") as caught:
+        probe("s3://key:hunter2@bucket/video.mp4?sig=SECRET")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("http://user:p@ss@h:80/a b.mp4?sig=1/2#t", "http://h:80/a b.mp4#t"),
+        ("zip://a.mp4::http://user:pw@h/x.zip?sig=1", "zip://a.mp4::http://h/x.zip"),
+        ("s3://bucket/a@b.mp4", "s3://bucket/a@b.mp4"),
+        ("/home/user:x@y/what?.mp4", "/home/user:x@y/what?.mp4"),
+    ],
+)
+def test_what_is_shown_of_a_name(name: str, shown: str) -> None:
+    assert without_secrets(name) == without_secrets(shown) == shown
+
+
+def test_what_is_shown_of_a_cause() -> None:
+    error = VideoError("http://u:pw@h/a b?s=1 2", "io_error", "GET 'http://h/c?sig=1' for http://u:pw@h/a b?s=1 2, 500")
+    assert error.detail == "GET 'http://h/c' for http://h/a b, 500"
 
 
 def test_other_storage_reads_through_its_package(video: Path) -> None:
