@@ -11,10 +11,7 @@ from extract.video._probe import probe
 from extract.video._reader import VideoReader, open_video, read_frames
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
 
-RESIZE_KERNEL = resize_kernel("pyav")
-
 __all__ = [
-    "RESIZE_KERNEL",
     "DecodingProcess",
     "FrameBatch",
     "IsolatedReader",

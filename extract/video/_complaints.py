@@ -20,11 +20,15 @@ _HARMLESS_AT_FIRST = ("mmco: unref",)
 
 
 def listen() -> None:
-    """Let captures hear FFmpeg; other messages go nowhere, unless the logger "libav" is given a handler."""
+    """Let captures hear FFmpeg; other messages go nowhere, unless the logger "libav" is given a handler.
+
+    This sets PyAV's level for the whole process.
+    """
     if av.logging.get_level() == av.logging.INFO:
         return
     logger = logging.getLogger("libav")
-    logger.addHandler(logging.NullHandler())
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     logger.propagate = False
     av.logging.set_skip_repeated(False)
     av.logging.set_level(av.logging.INFO)

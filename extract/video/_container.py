@@ -17,6 +17,7 @@ from extract.remote import RemoteFile, is_url
 MAX_PIXELS = 2**27
 _HEADER_BYTES = 12
 _CHUNK_BYTES = 2**24
+_MOST_CHECKED_BYTES = 2**32
 _BUFFER_BYTES = 2**18  # of each read from a URL
 # Formats whose pictures lie in other files than the one that was named.
 _LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
@@ -114,7 +115,7 @@ def check_storage(name: str, error: OSError) -> None:
     if not is_url(name):
         try:
             with Path(name).open("rb") as file:
-                while file.read(_CHUNK_BYTES):
+                while file.tell() < _MOST_CHECKED_BYTES and file.read(_CHUNK_BYTES):
                     pass
         except OSError as failure:
             raise _read_error(name, failure) from error

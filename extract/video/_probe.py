@@ -60,6 +60,7 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         VideoError: with ``reason`` ``missing``, ``folder``, ``permission``, ``empty``, ``not_media``,
             ``no_video``, ``no_decoder``, ``too_large``, ``no_frames``, ``no_conversion`` or ``io_error``.
+        MachineError: the package for a URL is not installed.
     """
     return inspect(str(path)).info
 

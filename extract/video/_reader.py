@@ -169,9 +169,9 @@ def open_video(
 
     Raises:
         UsageError: a value that cannot work.
-        VideoError: as in `probe`; while iterating, ``damaged`` (with ``strict``), ``too_large``,
+        VideoError: as in `probe`; while iterating, ``damaged`` (with ``strict``), ``too_large``, ``no_conversion``,
             ``io_error``, ``decord_refused`` and ``torchcodec_refused``.
-        MachineError: the decoder named is not installed.
+        MachineError: the decoder named, or the package for a URL, is not installed.
     """
     chosen = find_decoder(decoder)
     _check_values(fps, start_s, stop_s, short_side)

@@ -102,19 +102,21 @@ class FrameBatch:
 class ReadReport:
     """What happened while a video, or a span of it, was read. Times are seconds on the container's clock.
 
-    The figures of the spans of a video add up to those of the whole.
+    The figures of the spans of a video add up to those of the whole, unless samples lie further apart than key frames.
 
     Attributes:
-        decoder: ``"pyav"`` or ``"decord"``.
+        decoder: ``"pyav"``, ``"decord"``, ``"torchcodec"`` or ``"torchcodec:cuda"``.
         library: the decoder's version and its FFmpeg's, such as ``"av 18.1.0, libavcodec 62.28.102"``.
         finished: whether the iteration came to its end; the other figures are final only then.
-        decoded_frames: decoded frames whose time lies in the span.
+        decoded_frames: decoded frames whose time lies in the span; for samples that lie further apart than key frames
+            fewer than there are.
         bad_packets: packets in the span that could not be decoded.
         damaged_frames: decoded frames in the span that a broken packet may have spoilt.
         damaged_spans_s: stretches [start, stop) of consecutive damaged frames.
         repaired_times: frames whose time was missing or ran backwards, and was replaced.
         clock_restarts: jumps of the clock back by more than a second, joined to go on.
-        holes_s: stretches [start, stop) without any frame, longer than both 10 s and 5 frame intervals.
+        holes_s: stretches [start, stop) without any frame, longer than both 10 s and 5 frame intervals; for samples
+            more than 10 s apart not those that lie whole between two of them.
         last_frame_s: time of the last decoded frame in the span, or None without any.
         display_end_s: end of the display of that frame, or None.
         short_by_s: seconds of the duration that the header declares which no frame shows, at either end; 0

@@ -18,7 +18,6 @@ from footage import KINDS, NTSC, H, W, encode, overwrite_packets, read, regular,
 
 from extract.errors import UsageError, VideoError
 from extract.video import (
-    RESIZE_KERNEL,
     FrameBatch,
     VideoInfo,
     open_video,
@@ -143,7 +142,7 @@ def test_resizing_is_one_swscale_call(plain: Path) -> None:
         frame = next(container.decode(video=0))
         wanted = frame.reformat(48, 32, "rgb24", interpolation="BILINEAR").to_ndarray()
     np.testing.assert_array_equal(next(read_frames(plain, short_side=32)).pixels[0], wanted)
-    assert RESIZE_KERNEL == resize_kernel("auto") == resize_kernel("pyav") == "swscale-bilinear"
+    assert resize_kernel("auto") == resize_kernel("pyav") == "swscale-bilinear"
 
 
 def test_batches_are_bounded(plain: Path) -> None:
