@@ -62,7 +62,8 @@ FILES = {
     "H.264 1280x720": Footage((1280, 720), 175, 2_700_000),
     "H.264 1920x1080": Footage((1920, 1080), 80, 5_500_000),
     "HEVC 1280x720": Footage((1280, 720), 175, 1_800_000, codec="libx265", gop=50),
-    "H.264 640x360, key frames every 2 s": Footage((640, 360), 1250, 900_000, gop=50),
+    "H.264 1280x720, 30 s": Footage((1280, 720), 750, 2_700_000),
+    "H.264 640x360, key frames every 2 s": Footage((640, 360), 3000, 900_000, gop=50),
 }
 
 
@@ -204,9 +205,9 @@ def pairs(name: str, file: Path, decoders: tuple[str, ...]) -> list[Case]:
 def cases(files: dict[str, Path]) -> list[Case]:
     """All that is measured."""
     decoders = decoders_for(next(iter(files.values())))
-    *plain, keyed = files
+    *plain, long, keyed = files
     found = [case for name in plain for case in dense(name, files[name], decoders)]
-    found += [sparse(plain[1], files[plain[1]], decoders, 1), sparse(keyed, files[keyed], decoders, 0.1)]
+    found += [sparse(long, files[long], decoders, 1), sparse(keyed, files[keyed], decoders, 0.1)]
     return found + pairs(plain[1], files[plain[1]], decoders)
 
 

@@ -59,20 +59,11 @@ def _skipping(loop: "_Loop", run: Iterator[Event], wanted: Wanted) -> Iterator[E
         if target is None or not isinstance(event, Decoded) or event.pts is None:
             continue
         if target - float(event.pts) > worth_s:
-            index = _key_ticks(loop.source) if index is None else index
+            index = loop.key_ticks() if index is None else index
             if loop.is_ahead(index, target, worth_s):
                 landed = _skipped(loop, event.pts, Fraction(target))
                 index = index if landed else []
                 run = landed or _after(event.pts, events(loop.source, loop.convert, event.pts, lambda: None))
-
-
-def _key_ticks(source: Source) -> list[int]:
-    """Decoding times of the key frames in the container's index, where it has one that can be trusted to be whole."""
-    if not source.info.seekable or not has_one_clock(source):
-        return []
-    with opened(source.path) as (container, stream):
-        _seek(container, stream, 0)  # Matroska's index is read with the first seek.
-        return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
 
 
 def _skipped(loop: "_Loop", now: Fraction, target: Fraction) -> Iterator[Event] | None:
@@ -133,6 +124,10 @@ def _first_key(run: Iterator[Event]) -> tuple[list[Event], Decoded | None]:
     return bad, None
 
 
+def _indexed_keys(stream: VideoStream) -> list[int]:
+    return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+
+
 def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> bool:
     try:
         container.seek(ticks, stream=stream)
@@ -175,6 +170,16 @@ class _Loop:
     def seek(self, target: Fraction) -> bool:
         """Seek to a key frame at or before ``target`` seconds; False where the container cannot."""
         return _seek(self._container, self._stream, int(target / self.source.time_base))
+
+    def key_ticks(self) -> list[int]:
+        """Decoding times of the key frames in the container's index, where it can be trusted to be whole."""
+        if not self.source.info.seekable or not has_one_clock(self.source):
+            return []
+        if self.source.info.container.startswith("mov"):
+            return _indexed_keys(self._stream)
+        with opened(self.source.path) as (container, stream):
+            _seek(container, stream, 0)  # Matroska's index is read with the first seek.
+            return _indexed_keys(stream)
 
     def is_ahead(self, index: list[int], target: float, by_s: float) -> bool:
         """Whether the last key frame shown by ``target`` is more than ``by_s`` ahead of the packet sent last.

@@ -95,7 +95,7 @@ def test_complaints_of_other_threads_do_not_count(tmp_path: Path) -> None:
 
 
 def test_one_wrong_time_does_not_shift_the_frames_after_it(tmp_path: Path) -> None:
-    source = inspect(encode(tmp_path / "plain.mp4", regular(10)))
+    source = inspect(str(encode(tmp_path / "plain.mp4", regular(10))))
     times = [Fraction(k, 25) for k in range(20)]
     own: list[Fraction | None] = [*times]
     own[4], own[12] = times[9], Fraction(2**50)
