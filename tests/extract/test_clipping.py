@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import av
 import numpy as np
 import pytest
-from footage import NTSC, H, encode, index_of, regular, uneven
+from footage import NTSC, H, encode, index_of, overwrite_packets, regular, uneven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,17 +231,6 @@ def test_a_rest_after_a_hole_does_not_begin_the_grid_anew() -> None:
 
 
 # Damage
-
-
-def overwrite_packets(path: Path, numbers: range) -> None:
-    """Replace the payload of these packets by noise."""
-    with av.open(str(path)) as container:
-        places = [(p.pos, p.size) for p in container.demux(video=0) if p.pos is not None]
-    data = bytearray(path.read_bytes())
-    noise = np.random.default_rng(0)
-    for position, size in places[numbers.start : numbers.stop]:
-        data[position : position + size] = noise.bytes(size)
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("fps", ["native", 25.0])
