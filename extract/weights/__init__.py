@@ -1,0 +1,1 @@
+"""Official checkpoints: reading their files, and renaming their tensors."""

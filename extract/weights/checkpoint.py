@@ -1,0 +1,181 @@
+"""From a checkpoint file to a network with its weights, strictly: every tensor has its place, or it is an error."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from extract.backbones.catalogue import BACKBONES, BackboneSpec
+from extract.backbones.images import ImageNetwork
+from extract.backbones.network import Network
+from extract.download import cache_folder
+from extract.errors import InputError
+from extract.weights.files import read_tensors
+from extract.weights.names import FORMATS, State, format_of
+
+_CACHE_FORM = 1  # of converted files; with another number, others are written
+_SHOWN = 3
+_COUNTER = "num_batches_tracked"  # BatchNorm's, of no use here; some formats have it
+
+
+@dataclass(frozen=True, slots=True)
+class _Misfit:
+    """How a file's tensors differ from a network's; false where they do not."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+
+def network_from(name: str, spec: BackboneSpec, path: Path) -> Network:
+    """The network of backbone ``name`` with the weights in the file ``path``, of any official format.
+
+    The last layer has as many classes as the file's; a file without it (a pure feature network) gives a network
+    whose classifier is the identity.
+
+    Raises:
+        InputError: a missing or broken file, or one of another network; the message names the first tensors that are
+            missing, unexpected or of another shape, and the backbone that the file seems to be of.
+    """
+    state = _state(path, _empty(spec.builds[0]))
+    candidates = [_fitted(build, state) for build in spec.builds]
+    network = min(candidates, key=lambda candidate: len(_misfit(candidate, state)))
+    misfit = _misfit(network, state)
+    if misfit:
+        raise InputError(_refusal(path, name, misfit, state))
+    return _filled(network, state)
+
+
+def _state(path: Path, network: Network) -> State:
+    """The tensors of ``path`` under our names; translated files are kept as safetensors for the next time."""
+    if isinstance(network, ImageNetwork):
+        return _image_names(_tensors(path), network.last_layer)
+    if path.suffix == ".safetensors" or not path.is_file():
+        return _translated(_tensors(path))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    kept = cache_folder() / f"converted-{_CACHE_FORM}-{digest[:32]}.safetensors"
+    try:
+        return load_file(kept)
+    except (OSError, SafetensorError):  # not there yet, or cut short
+        state = _translated(_tensors(path))
+    _keep(kept, state)
+    return state
+
+
+def _tensors(path: Path) -> State:
+    return {name: tensor for name, tensor in read_tensors(path).items() if not name.endswith(_COUNTER)}
+
+
+def _translated(tensors: Mapping[str, Tensor]) -> State:
+    """Under our names, where the format is known; as they are otherwise, which may be our own."""
+    known = format_of(tensors)
+    return known.translate(tensors) if known else dict(tensors)
+
+
+def _image_names(tensors: Mapping[str, Tensor], last_layer: str) -> State:
+    """Torchvision's names of an image network, below ours."""
+    if any(name.startswith("body.") for name in tensors):
+        return dict(tensors)
+    return {
+        f"classifier.{name.removeprefix(last_layer + '.')}" if name.startswith(last_layer + ".") else f"body.{name}": t
+        for name, t in tensors.items()
+    }
+
+
+def _keep(kept: Path, state: State) -> None:
+    """Write translated tensors beside the downloads. A cache that cannot be written is no error, only slower."""
+    unfinished = kept.with_suffix(f".{os.getpid()}.part")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
+        unfinished.replace(kept)
+    except (OSError, SafetensorError):
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def _empty(build: Callable[[], Network]) -> Network:
+    """The network with shapes and no values."""
+    with torch.device("meta"):
+        return build()
+
+
+def _fitted(build: Callable[[], Network], state: State) -> Network:
+    """An empty network whose last layer is the file's."""
+    network = _empty(build)
+    weight = state.get("classifier.weight")
+    if weight is None:
+        network.classifier = nn.Identity()
+    else:
+        state["classifier.weight"] = weight.flatten(1)  # 1 x 1 x 1 convolutions, in some
+        classes, width = state["classifier.weight"].shape
+        network.classifier = nn.Linear(width, classes, device="meta")
+    return network
+
+
+def _misfit(network: Network, state: State) -> _Misfit:
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
+    misshapen = (
+        f"{name} of {tuple(state[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    )
+    return _Misfit(
+        tuple(name for name in wanted if name not in state),
+        tuple(name for name in state if name not in wanted),
+        tuple(misshapen),
+    )
+
+
+def _filled(network: Network, state: State) -> Network:
+    wanted = network.state_dict()
+    values = {
+        name: torch.zeros((), dtype=torch.int64) if name.endswith(_COUNTER) else state[name].to(tensor.dtype)
+        for name, tensor in wanted.items()
+    }
+    network.load_state_dict(values, assign=True)
+    return network
+
+
+def _refusal(path: Path, name: str, misfit: _Misfit, state: State) -> str:
+    if len(misfit.unexpected) == len(state):
+        known = ", ".join(known.name for known in FORMATS)
+        return (
+            f"{path} holds tensors of no known names ({_first(tuple(state))}); expected weights of {name} in one of "
+            f"the formats {known}, or saved by this project"
+        )
+    found = "; ".join(
+        f"{what} {_first(names)}"
+        for what, names in (
+            ("missing", misfit.missing),
+            ("unexpected", misfit.unexpected),
+            ("of another shape", misfit.misshapen),
+        )
+        if names
+    )
+    likely = _likely(state)
+    hint = f"; it looks like weights of {likely}" if likely and likely != name else ""
+    return f"{path} holds weights of another network than {name}: {found}{hint}"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _likely(state: State) -> str | None:
+    """The backbone whose tensors these are."""
+    for name, spec in BACKBONES.items():
+        if any(not _misfit(_fitted(build, dict(state)), state) for build in spec.builds):
+            return name
+    return None
