@@ -19,7 +19,8 @@ class Recipe(BaseModel):
     """What a feature is made with. ``fps`` is samples per second, or ``"native"`` for every decoded frame.
 
     ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
-    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``.
+    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``. ``pooling`` "network" is the
+    backbone's own, as published.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,11 +38,11 @@ class Recipe(BaseModel):
     crop_px: Positive
     resize_kernel: str
     tail: Literal["pad-last-frame"] = "pad-last-frame"
-    colour: Literal["rgb"] = "rgb"
+    colour: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     precision: Literal["fp32", "bf16", "fp16"]
-    pooling: Literal["global-mean"] = "global-mean"
+    pooling: Literal["global-mean", "network"] = "global-mean"
     flow: None = None
     stored_dtype: Literal["float16", "float32"] = "float16"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from extract.backbones import load_backbone
 from extract.clipping import Clip, clips_of, reading_options
-from extract.engine import Engine
+from extract.engine import ClipInput, Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import Recipe
@@ -51,6 +51,7 @@ class Setup:
     recipe: Recipe
     weights: str
     device: str
+    engine: str
     decoder: str
     threads: int
 
@@ -103,7 +104,7 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
     """
     if setup.device == "cpu" and torch.get_num_threads() != setup.threads:
         torch.set_num_threads(setup.threads)
-    engine = _engine(setup.recipe, setup.weights, setup.device)
+    engine = _engine(setup.recipe, setup.weights, setup.device, setup.engine, setup.threads)
     readings = [_Reading(task) for task in unit.tasks]
     began = time.perf_counter()
     process, clips = decoding_process(), _read_all(setup, readings)
@@ -146,15 +147,17 @@ def decoding_process() -> DecodingProcess:
 
 
 @lru_cache(maxsize=1)
-def _engine(recipe: Recipe, weights: str, device: str) -> Engine:
+def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int) -> Engine:
     """One engine for each process: loaded with its first unit, never sent over the network."""
     backbone = load_backbone(recipe.backbone, weights)
     if backbone.weights_sha256 != recipe.weights_sha256:
         raise MachineError(
-            f"this worker's weights of {recipe.backbone} ({weights}) have digest {backbone.weights_sha256[:12]}, "
-            f"the job's {recipe.weights_sha256[:12]}; give every worker the same weights file"
+            f"this worker's weights of {recipe.backbone} ({without_secrets(weights)}) have digest "
+            f"{backbone.weights_sha256[:12]}, the job's {recipe.weights_sha256[:12]}; give every worker the same file"
         )
-    return Engine(backbone, device, recipe.precision, recipe.mean, recipe.std)
+    layer = None if recipe.layer == backbone.spec.layer else recipe.layer
+    given = ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
+    return Engine(backbone, given, engine=engine, device=device, precision=recipe.precision, threads=threads)
 
 
 def _clips_ahead(recipe: Recipe) -> int:
@@ -247,13 +250,20 @@ def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadRe
         "warnings": list(report.warnings),
         "decoder": report.decoder,
         "decoder_library": report.library,
-        "engine": f"torch {version('torch')} eager",
+        "engine": _engine_name(setup.engine),
+        "weights": without_secrets(setup.weights),
         "device": _device_name(setup.device),
         "host": socket.gethostname(),
         "untrimmed": version("untrimmed"),
         "started_unix_s": reading.started,
         "finished_unix_s": time.time(),
     }
+
+
+def _engine_name(engine: str) -> str:
+    if engine == "openvino":
+        return f"openvino {version('openvino')}"
+    return f"torch {version('torch')} {'compiled' if engine == 'compile' else 'eager'}"
 
 
 @lru_cache(maxsize=1)

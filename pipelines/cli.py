@@ -172,15 +172,25 @@ def scan(
 def extract(
     paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],
     output: Annotated[str, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
-    backbone: Annotated[str, typer.Option(help="Network that reads the clips.")] = "tiny_r2plus1d",
-    weights: Annotated[str, typer.Option(help="embedded, a .safetensors file, or random:SEED.")] = "embedded",
-    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip (embedded backbone: 16).")] = None,
-    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip (1).")] = None,
-    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips (8).")] = None,
-    fps: Annotated[str | None, typer.Option(help="Samples per second, or native (10).")] = None,
-    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels (112).")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels (112).")] = None,
+    backbone: Annotated[
+        str, typer.Option(help="Network that reads the clips; see `untrimmed backbones`.")
+    ] = "tiny_r2plus1d",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="embedded, pretrained (official, fetched once), a checkpoint FILE or URL, random:SEED."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Clips of a published feature set; see `untrimmed backbones NAME`.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Mean of this layer's maps in place of the features.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip. These six: the backbone's own.")] = None,
+    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip.")] = None,
+    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Samples per second, or native.")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, compile or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     decoder: Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")] = "auto",
     workers: Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)] = 0,
@@ -192,11 +202,13 @@ def extract(
 ) -> None:
     """Read videos, run the backbone over their clips, keep the features. Run it again to go on where it stopped."""
     from pipelines.extraction import Options, prepare, run_extraction
-    from pipelines.show import follow_extraction, plan_lines, summary_lines
+    from pipelines.show import follow_extraction, follow_waiting, plan_lines, summary_lines
 
     options = Options(
         backbone=backbone,
         weights=weights,
+        preset=preset,
+        layer=layer,
         clip_frames=clip_frames,
         frame_stride=frame_stride,
         hop=hop,
@@ -204,13 +216,15 @@ def extract(
         short_side=short_side,
         crop=crop,
         precision=precision,
+        engine=engine,
         device=device,
         decoder=decoder,
         workers=workers,
         retry_failed=retry_failed,
     )
     if dry_run:
-        plan = prepare(paths, output, options)
+        with Meter("prepare", quiet=quiet) as meter:
+            plan = prepare(paths, output, options, on_wait=follow_waiting(meter))
         if as_json:
             _print({"videos": plan.videos, "clips": plan.clips, "units": [_unit(unit) for unit in plan.units]})
         else:
@@ -218,7 +232,9 @@ def extract(
         return
     with Meter("extract", quiet=quiet) as meter:
         on_plan, on_progress = follow_extraction(meter, quiet=quiet)
-        _, summary = run_extraction(paths, output, options=options, on_plan=on_plan, on_progress=on_progress)
+        _, summary = run_extraction(
+            paths, output, options=options, on_plan=on_plan, on_progress=on_progress, on_wait=follow_waiting(meter)
+        )
     if as_json:
         _print(asdict(summary))
     else:
@@ -226,6 +242,24 @@ def extract(
             out.print(line, markup=False)
     if summary.failed:
         raise typer.Exit(FAILED_INPUTS)
+
+
+@app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8")
+def backbones(
+    name: Annotated[str | None, typer.Argument(help="One of them, or frames:NAME, in full.", metavar="[NAME]")] = None,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Every backbone: parameters, multiply-adds, clips, features, licence, and where its weights come from."""
+    from pipelines.inspection import backbones_info
+    from pipelines.show import backbone_lines, backbones_lines
+
+    found = backbones_info(name)
+    if as_json:
+        _print({"backbones": found} if name is None else found[0])
+        return
+    for line in backbones_lines(found) if name is None else backbone_lines(found[0]):
+        out.print(line, markup=False)
 
 
 @app.command(epilog="Example: untrimmed info features.zarr")

@@ -5,13 +5,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from extract.backbones import BACKBONES, EMBEDDED, load_backbone
+from extract.backbones import EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
+from extract.backbones.loading import default_weights
 from extract.clips import ClipGrid
-from extract.engine import settle_device, settle_precision
+from extract.engine import ClipInput, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError, VideoError
 from extract.job import run_here, run_on_cluster
 from extract.recipe import Recipe
@@ -25,6 +26,11 @@ UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
 UNITS_PER_WORKER = 4  # at least, where there is video enough
 SHORTEST_UNIT_S = 5.0
 UNREADABLE = "unreadable"  # in place of a fingerprint
+OnWait = Callable[[str, float | None], None]  # what takes time before the plan, and its share done where it is known
+
+
+def _nobody_waits(_what: str, _share: float | None) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,9 @@ class Options:
     """What the user may choose; None is the backbone's own value. Hop, stride and clip length in samples."""
 
     backbone: str = EMBEDDED
-    weights: str = "embedded"
+    weights: str | None = None
+    preset: str | None = None
+    layer: str | None = None
     clip_frames: int | None = None
     frame_stride: int | None = None
     hop: int | None = None
@@ -41,6 +49,7 @@ class Options:
     crop: int | None = None
     precision: str = "auto"
     device: str = "auto"
+    engine: str = "auto"
     decoder: str = "auto"
     workers: int = 0
     retry_failed: bool = False
@@ -126,11 +135,13 @@ def run_extraction(
     options: Options,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
+    on_wait: OnWait = _nobody_waits,
 ) -> tuple[FeatureStore, Summary]:
     """Extract the clip features of every video in ``paths`` into the store ``out``, and publish it.
 
     What the store's log already has is skipped; videos that fail are recorded with their reason, and the rest is
-    done. ``on_plan`` is called once before the work begins, ``on_progress`` after every batch or unit.
+    done. ``on_wait`` hears what takes time before the plan, ``on_plan`` is called once before the work begins,
+    ``on_progress`` after every batch or unit.
 
     Raises:
         UsageError: an option's value that cannot work.
@@ -138,7 +149,7 @@ def run_extraction(
         StoreError, RecipeMismatchError: ``out`` is no store, or holds features of another recipe.
         MachineError: the disk is full, or ``out`` cannot be written.
     """
-    plan = prepare(paths, out, options)
+    plan = prepare(paths, out, options, on_wait=on_wait)
     store = FeatureStore.open_or_create(out, plan.setup.recipe.as_dict())
     on_plan(plan)
     summary = _run(plan, store, options, on_progress)
@@ -146,10 +157,12 @@ def run_extraction(
     return store, summary
 
 
-def prepare(paths: str | Path | Sequence[str | Path], out: str | Path, options: Options) -> Plan:
+def prepare(
+    paths: str | Path | Sequence[str | Path], out: str | Path, options: Options, *, on_wait: OnWait = _nobody_waits
+) -> Plan:
     """The plan that `run_extraction` with these arguments follows; writes nothing. Errors as there."""
     store = FeatureStore.find(out)
-    setup = settle(options, out, store)
+    setup = settle(options, out, store, on_wait=on_wait)
     if store is not None:
         store.check_recipe(setup.recipe.as_dict())
     plan = make_plan(find_videos(_listed(paths)), store, setup, options)
@@ -161,39 +174,99 @@ def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def settle(options: Options, out: str | Path, store: FeatureStore | None = None) -> Setup:
-    """Replace every "auto" and default by its value here and now; the precision by that of ``store``, if there."""
-    backbone = load_backbone(options.backbone, options.weights)
-    spec, clips = BACKBONES[options.backbone], BACKBONES[options.backbone].clips
+def settle(
+    options: Options, out: str | Path, store: FeatureStore | None = None, *, on_wait: OnWait = _nobody_waits
+) -> Setup:
+    """Replace every "auto" and default by its value here and now; the precision by that of ``store``, if there.
+
+    ``on_wait`` is told what takes time: a download, trying the engines.
+    """
+    spec = backbone_spec(options.backbone)
+    clips = _clips(options, spec)
+    _check_inputs(options.backbone, spec)
+    weights = options.weights or default_weights(spec)
+    backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
     device = settle_device(options.device)
-    precision = options.precision
-    if precision == "auto" and store is not None:
-        precision = str(store.recipe.get("precision", "auto"))
-        if precision == "fp16" and device == "cpu":
-            raise MachineError(f"{store.path} was made in fp16, which only GPUs compute; go on with it on a GPU")
-    short_side = _or(options.short_side, clips.short_side_px)
+    precision = settle_precision(_precision(options, store, device), device)
+    width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
     recipe = Recipe(
         backbone=options.backbone,
         weights_sha256=backbone.weights_sha256,
-        layer=spec.layer,
-        feature_width=spec.feature_width,
+        layer=options.layer or spec.layer,
+        feature_width=width,
+        clip_frames=clips.clip_frames,
+        frame_stride=clips.frame_stride,
+        hop=clips.hop,
+        fps=clips.fps,
+        short_side_px=clips.short_side_px,
+        crop_px=clips.crop_px,
+        resize_kernel=resize_kernel(options.decoder),
+        colour=clips.colour,
+        mean=clips.mean,
+        std=clips.std,
+        precision=precision,
+        pooling="global-mean" if options.layer or spec.embedded else "network",
+    )
+    cores = os.cpu_count() or 1
+    threads = max(1, cores // options.workers if options.workers else cores - 1)  # one core decodes
+    given = ClipInput(clips.clip_frames, clips.crop_px, clips.mean, clips.std, clips.colour, options.layer)
+    engine = settle_engine(
+        options.engine,
+        backbone,
+        given,
+        device=device,
+        precision=precision,
+        threads=threads,
+        on_wait=lambda what: on_wait(what, None),
+    )
+    weights = str(Path(weights).absolute()) if Path(weights).is_file() else weights
+    return Setup(str(Path(out).absolute()), recipe, weights, device, engine, options.decoder, threads)
+
+
+def _clips(options: Options, spec: BackboneSpec) -> ClipDefaults:
+    """The backbone's or the preset's clips, with what the user chose."""
+    if options.preset is not None and options.preset not in spec.presets:
+        known = f"it has {', '.join(spec.presets)}" if spec.presets else "it has none"
+        raise UsageError(f"--preset {options.preset}: {options.backbone} has no such preset; {known}")
+    clips = spec.clips if options.preset is None else spec.presets[options.preset]
+    clips = replace(
+        clips,
         clip_frames=_or(options.clip_frames, clips.clip_frames),
         frame_stride=_or(options.frame_stride, clips.frame_stride),
         hop=_or(options.hop, clips.hop),
         fps=_rate(options.fps, clips.fps),
-        short_side_px=short_side,
+        short_side_px=_or(options.short_side, clips.short_side_px),
         crop_px=_or(options.crop, clips.crop_px),
-        resize_kernel=resize_kernel(options.decoder),
-        mean=clips.mean,
-        std=clips.std,
-        precision=settle_precision(precision, device),
     )
-    if recipe.crop_px > short_side:
-        raise UsageError(f"--crop {recipe.crop_px} is more than --short-side {short_side}; expected at most that")
-    weights = str(Path(options.weights).absolute()) if Path(options.weights).is_file() else options.weights
-    cores = os.cpu_count() or 1
-    threads = max(1, cores // options.workers if options.workers else cores - 1)  # one core decodes
-    return Setup(str(Path(out).absolute()), recipe, weights, device, options.decoder, threads)
+    if clips.crop_px > clips.short_side_px:
+        raise UsageError(
+            f"--crop {clips.crop_px} is more than --short-side {clips.short_side_px}; expected at most that"
+        )
+    return clips
+
+
+def _check_inputs(name: str, spec: BackboneSpec) -> None:
+    if spec.channels != 3:
+        raise UsageError(f"{name} reads optical flow, which extract does not compute yet; take i3d_inception_rgb")
+    if spec.detection:
+        raise UsageError(f"{name} describes boxes, which extract does not read yet; take one for whole clips")
+
+
+def _precision(options: Options, store: FeatureStore | None, device: str) -> str:
+    if options.precision != "auto" or store is None:
+        return options.precision
+    precision = str(store.recipe.get("precision", "auto"))
+    if precision == "fp16" and device == "cpu":
+        raise MachineError(f"{store.path} was made in fp16, which only GPUs compute; go on with it on a GPU")
+    return precision
+
+
+def _download_words(on_wait: OnWait) -> Callable[[int, int | None], None]:
+    def on_bytes(done: int, total: int | None) -> None:
+        of = f" of {total / 1e6:.0f}" if total else ""
+        on_wait(f"downloading weights: {done / 1e6:.0f}{of} MB", done / total if total else None)
+
+    return on_bytes
 
 
 def _or(given: int | None, default: int) -> int:
@@ -204,7 +277,7 @@ def _or(given: int | None, default: int) -> int:
     return given
 
 
-def _rate(given: float | str | None, default: float) -> float | Literal["native"]:
+def _rate(given: float | str | None, default: float | Literal["native"]) -> float | Literal["native"]:
     if given is None:
         return default
     if given == "native":

@@ -38,6 +38,7 @@ IDLE = "idle"
 CLASSES = (*VERBS, IDLE)
 CLIPS = BACKBONES[EMBEDDED].clips
 FRAMES, SIDE_PX = CLIPS.clip_frames, CLIPS.crop_px
+CLIP_S = FRAMES / float(CLIPS.fps)
 MEAN, STD = CLIPS.mean[0], CLIPS.std[0]  # of the 0..1 range, every channel
 
 
@@ -87,7 +88,7 @@ def render_clip(job: tuple[int, bool]) -> NDArray[np.uint8]:
     """One clip (T, H, W, 3) uint8 of (seed, single): drawn, encoded, and read as extraction would read it."""
     seed, single = job
     rng, events = clip_events(seed, single=single)
-    scene = compose(rng, events=events, duration_s=FRAMES / CLIPS.fps, distractors=int(rng.integers(0, 4)))
+    scene = compose(rng, events=events, duration_s=CLIP_S, distractors=int(rng.integers(0, 4)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(path, scene.frame, CLIP, list(range(FRAMES)))

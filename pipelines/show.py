@@ -32,8 +32,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     recipe = plan.setup.recipe
     rate = recipe.fps if recipe.fps == "native" else f"{recipe.fps:g} fps"
     yield (
-        f"{recipe.backbone} on {plan.setup.device}, {recipe.precision}: {recipe.clip_frames} frames at {rate}, "
-        f"stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
+        f"{recipe.backbone} on {plan.setup.device}, {plan.setup.engine} {recipe.precision}: "
+        f"{recipe.clip_frames} frames at {rate}, stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
     )
     if plan.failed:
         yield f"{len(plan.failed)} cannot be opened: {_some([failed.video_id for failed in plan.failed])}"
@@ -63,6 +63,11 @@ def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], No
         )
 
     return on_plan, on_progress
+
+
+def follow_waiting(meter: Meter) -> Callable[[str, float | None], None]:
+    """What `pipelines.extraction.prepare` shall call while something takes time before the plan."""
+    return lambda what, share: meter.show(share or 0.0, what)
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
@@ -117,6 +122,47 @@ def _described(info: VideoInfo) -> str:
     rate = f"{info.average_fps:.3f}".rstrip("0").rstrip(".") + (" varying" if info.variable_rate else "")
     turned = f", turned {info.rotation}°" if info.rotation else ""
     return f"{length:>12}  {size:>11}  {rate:>12}  {decimal(info.size_bytes):>9}  {info.codec}{turned}"
+
+
+def backbones_lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of all backbones."""
+    width = max(len(backbone["name"]) for backbone in found)
+    title = f"{'params':>7}  {'GMAC':>6}  {'clip':>14}  {'px':>3}  {'width':>5}  {'here':4}  published"
+    yield f"{'backbone':{width}}  {title}"
+    for backbone in found:
+        clips, gmac = backbone["clips"], backbone["gmac"]
+        rate = "native" if clips["fps"] == "native" else f"{clips['fps']:g} fps"
+        clip = f"{clips['clip_frames']} × {clips['frame_stride']}, {rate}"
+        yield (
+            f"{backbone['name']:{width}}  {backbone['parameters'] / 1e6:6.1f}M  {gmac:6.1f}  {clip:>14}  "
+            f"{clips['crop_px']:3}  {backbone['feature_width']:5}  "
+            f"{'yes' if backbone['weights_here'] else 'no':4}  {backbone['published']}"
+        )
+    yield ""
+    yield "px: side of the crop. GMAC: 1e9 multiply-adds of one clip. here: whether its weights need no download."
+    yield "frames:NAME takes any torchvision image network frame by frame. `untrimmed backbones NAME` tells all."
+
+
+def backbone_lines(backbone: dict[str, Any]) -> Iterator[str]:
+    """One backbone in full."""
+    yield backbone["name"]
+    for key, value in backbone.items():
+        if key in ("name", "clips", "presets"):
+            continue
+        yield f"  {key.replace('_', ' '):16}  {value if value not in ('', None) else '-'}"
+    for title, clips in {"": backbone["clips"], **backbone["presets"]}.items():
+        name = f"preset {title}" if title else "clips"
+        rate = "every frame" if clips["fps"] == "native" else f"{clips['fps']:g} samples/s"
+        yield (
+            f"  {name:16}  {clips['clip_frames']} frames, stride {clips['frame_stride']}, hop {clips['hop']}, {rate}, "
+            f"short side {clips['short_side_px']}, crop {clips['crop_px']} px"
+        )
+    clips = backbone["clips"]
+    yield f"  {'colours':16}  {clips['colour']}, mean {_three(clips['mean'])}, std {_three(clips['std'])} of 0..1"
+
+
+def _three(values: list[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def info_lines(info: dict[str, Any]) -> Iterator[str]:

@@ -2,17 +2,19 @@
 
 Factorised blocks after Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition"
 (CVPR 2018); widths, strides and the 7 x 7 stride-4 stem are this project's own, chosen for 16 frames of 112 x 112.
-Shapes: B clips, C channels, T frames, H W pixels, D features, K classes.
+Shapes as in `extract.backbones.network`.
 """
 
 import torch
 from torch import Tensor, nn
 
+from extract.backbones.network import Network, Triple
+
 WIDTHS = (32, 64, 128, 256)
 FEATURE_WIDTH = WIDTHS[-1]
 
 
-def _conv(width_in: int, width: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
+def _conv(width_in: int, width: int, kernel: Triple, stride: Triple) -> nn.Sequential:
     padding = tuple(k // 2 for k in kernel)
     return nn.Sequential(
         nn.Conv3d(width_in, width, kernel, stride, padding, bias=False),  # type: ignore[arg-type]
@@ -36,7 +38,7 @@ class Block(nn.Module):
         return torch.relu(self.time(torch.relu(self.space(x))) + self.shortcut(x))
 
 
-class TinyR2Plus1D(nn.Module):
+class TinyR2Plus1D(Network):
     """Stem, six blocks, global mean, linear layer."""
 
     def __init__(self, classes: int) -> None:
@@ -55,12 +57,7 @@ class TinyR2Plus1D(nn.Module):
         )
         self.classifier = nn.Linear(w4, classes)
 
-    def features(self, clips: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised -> (B, D), the input of the linear layer."""
+    def maps(self, clips: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, 256, T / 4, H / 32, W / 32)."""
         maps: Tensor = self.blocks(self.stem(clips))
-        return maps.mean(dim=(2, 3, 4))
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised -> (B, K) logits."""
-        logits: Tensor = self.classifier(self.features(clips))
-        return logits
+        return maps

@@ -1,0 +1,197 @@
+"""A frozen network, and what can be asked of it.
+
+Shapes as in `extract.backbones.network`.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from extract.backbones import anatomy
+from extract.backbones.catalogue import BackboneSpec
+from extract.backbones.network import Network, roi_features
+from extract.errors import UsageError
+
+
+class Backbone:
+    """A frozen network in eval mode, without gradients.
+
+    Attributes:
+        name: its name, as in `extract.backbones.backbone_spec`.
+        spec: its description.
+        weights_sha256: digest of all tensors that change a feature (names, shapes, bytes), whatever file they are
+            from.
+        network: the torch module.
+    """
+
+    def __init__(self, name: str, spec: BackboneSpec, network: Network) -> None:
+        self.name, self.spec = name, spec
+        self.network = network.eval().requires_grad_(False)
+        self.weights_sha256 = _digest(network)
+
+    def features(self, clips: Tensor, boxes: Tensor | None = None, *, layer: str | None = None) -> Tensor:
+        """(B, C, T, H, W) float32, normalised -> (B, D), the input of the last linear layer.
+
+        With ``boxes`` (N, 5) = clip in the batch, x1, y1, x2, y2 in pixels of the clip, one row a box: (N, D), from
+        RoIAlign over the maps; detection networks have no other features. With ``layer``, a module's name such
+        as ``body.res4``, the mean of that layer's maps over time and space.
+
+        Raises:
+            UsageError: clips or boxes of another shape, a box outside the batch, boxes missing, an unknown layer.
+        """
+        self._check(clips)
+        with torch.inference_mode():
+            return self._features(clips, boxes, layer)
+
+    def logits(self, clips: Tensor, boxes: Tensor | None = None) -> Tensor:
+        """(B, C, T, H, W) float32, normalised -> (B, K), or (N, K) of ``boxes``, before any activation.
+
+        Raises:
+            UsageError: as `features`; or the weights came without a last layer.
+        """
+        self._check(clips)
+        if isinstance(self.network.classifier, nn.Identity):
+            raise UsageError(f"these weights of {self.name} have no last layer, so there are no logits; use features")
+        if boxes is not None and not self.spec.detection:
+            raise UsageError(f"{self.name} classifies whole clips; it gives features of boxes, but no logits")
+        with torch.inference_mode():
+            logits: Tensor = self.network.classifier(self._features(clips, boxes, None))
+        return logits
+
+    def maps(self, clips: Tensor) -> Tensor:
+        """(B, C, T, H, W) float32, normalised -> (B, D', T', H', W'), the last maps before pooling.
+
+        Raises:
+            UsageError: clips of another shape; or a network whose maps are not known.
+        """
+        self._check(clips)
+        with torch.inference_mode():
+            return self.network.maps(clips)
+
+    def layers(self) -> list[str]:
+        """Names of all modules, for ``features(…, layer=…)``."""
+        return [name for name, _ in self.network.named_modules() if name]
+
+    def multiply_adds(self, frames: int, height: int, width: int) -> int:
+        """Multiply-adds of one clip of this size, in convolutions and matrix products; nothing is computed."""
+        network = self._shadow()
+        run = network.maps if self.spec.detection else network
+        return anatomy.multiply_adds(run, self._meta_clip(frames, height, width))
+
+    def receptive_field(self) -> anatomy.Field:
+        """How far each position of the maps sees, and how far apart positions lie, in frames and pixels."""
+        clip = self._meta_clip(self.spec.clips.clip_frames, 224, 224)
+        return anatomy.receptive_field(self._shadow().maps, clip)
+
+    def width(self, frames: int, height: int, width: int, *, layer: str | None = None) -> int:
+        """D of the features of clips of this size; nothing is computed.
+
+        Raises:
+            UsageError: clips that the network cannot take, or no such layer.
+        """
+        clip = self._meta_clip(frames, height, width)
+        self._check(clip)
+        shadow = self._shadow()
+        if layer is not None:
+            return layer_features(shadow, clip, layer).shape[1]
+        return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
+
+    @property
+    def parameters(self) -> int:
+        """How many trained numbers the network has."""
+        return anatomy.parameters(self.network)
+
+    def _shadow(self) -> Network:
+        return copy.deepcopy(self.network).to("meta")
+
+    def _meta_clip(self, frames: int, height: int, width: int) -> Tensor:
+        return torch.empty(1, self.spec.channels, frames, height, width, device="meta")
+
+    def _features(self, clips: Tensor, boxes: Tensor | None, layer: str | None) -> Tensor:
+        if layer is not None:
+            return layer_features(self.network, clips, layer)
+        if boxes is None and not self.spec.detection:
+            return self.network.features(clips)
+        if boxes is None:
+            raise UsageError(f"{self.name} describes boxes: expected boxes (N, 5) = clip, x1, y1, x2, y2 in pixels")
+        _check_boxes(boxes, len(clips))
+        boxes = boxes.to(clips.device, clips.dtype)
+        maps = self.network.maps(clips)
+        return roi_features(maps, boxes, stride_px=self.spec.stride_px, aligned=self.spec.aligned)
+
+    def _check(self, clips: Tensor) -> None:
+        channels = self.spec.channels
+        if clips.ndim != 5 or clips.shape[1] != channels:
+            raise UsageError(f"clips have shape {tuple(clips.shape)}; expected (B, {channels}, T, H, W)")
+        if not clips.is_floating_point():
+            raise UsageError(f"clips are {clips.dtype}; expected normalised float32 (x / 255 - mean) / std")
+        least = self.spec.least
+        if any(have < want for have, want in zip(clips.shape[2:], least, strict=True)):
+            raise UsageError(f"clips are {tuple(clips.shape[2:])}; {self.name} expected at least {least} (T, H, W)")
+
+
+class _SeenError(Exception):
+    """Carries a layer's output out of a network whose rest need not run."""
+
+
+@contextmanager
+def _stop_behind(network: nn.Module, layer: str) -> Iterator[None]:
+    def stop(_module: nn.Module, _given: object, out: object) -> None:
+        raise _SeenError(out)
+
+    try:
+        module = network.get_submodule(layer) if layer else None
+    except AttributeError:
+        module = None
+    if module is None:
+        names = [name for name, _ in network.named_modules() if name and name.count(".") < 2]
+        raise UsageError(f"no layer {layer!r}; there are {', '.join(names[:30])} …; all: load_backbone(…).layers()")
+    hook = module.register_forward_hook(stop)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
+    """(B, C, T, H, W) -> (B, D): the output of module ``layer``, averaged over all dimensions behind the second.
+
+    Raises:
+        UsageError: no such module, or one that does not run or gives no tensor of one row a clip.
+    """
+    with _stop_behind(network, layer):
+        try:
+            network(clips)
+        except _SeenError as seen:
+            out = seen.args[0]
+            if isinstance(out, Tensor) and out.ndim >= 2 and len(out) == len(clips):
+                return out.flatten(2).mean(2) if out.ndim > 2 else out
+            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise UsageError(f"layer {layer!r} gives {shape}, not (B, D) or (B, D, …) of {len(clips)} clips") from None
+    raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
+
+
+def _check_boxes(boxes: Tensor, clips: int) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 5:
+        raise UsageError(f"boxes have shape {tuple(boxes.shape)}; expected (N, 5) = clip, x1, y1, x2, y2 in pixels")
+    wrong = (boxes[:, 0] < 0) | (boxes[:, 0] >= clips) | (boxes[:, 0] % 1 != 0)
+    wrong |= (boxes[:, 3] <= boxes[:, 1]) | (boxes[:, 4] <= boxes[:, 2]) | ~boxes.isfinite().all(1)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        raise UsageError(
+            f"box {first} is {boxes[first].tolist()}; expected clip in 0..{clips - 1}, x1 < x2, y1 < y2 in pixels"
+        )
+
+
+def _digest(network: nn.Module) -> str:
+    """BatchNorm's counter of batches changes no feature, and not every file format has it."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(network.state_dict().items()):
+        if not key.endswith("num_batches_tracked"):
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(memoryview(tensor.contiguous().numpy()).cast("B") if tensor.numel() else b"")
+    return digest.hexdigest()

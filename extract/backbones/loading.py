@@ -1,0 +1,70 @@
+"""Backbones with their weights: embedded, official, from a file or a URL, or random by a seed."""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+
+from extract.backbones.backbone import Backbone
+from extract.backbones.catalogue import EMBEDDED, BackboneSpec, backbone_spec
+from extract.download import Progress, fetch
+from extract.errors import UsageError
+from extract.weights.checkpoint import network_from
+
+
+def _silent(_done: int, _total: int | None) -> None:
+    """Nobody watches."""
+
+
+def load_backbone(
+    name: str = EMBEDDED, weights: str | Path | None = None, *, on_progress: Progress = _silent
+) -> Backbone:
+    """The backbone ``name`` with ``weights``.
+
+    Args:
+        name: see `backbone_spec`.
+        weights: "embedded"; "pretrained", its official checkpoint, downloaded once; a checkpoint file of any
+            official format, or its http(s) URL; or "random:SEED". By default embedded where there are such, else
+            pretrained.
+        on_progress: hears of a download, in bytes.
+
+    Raises:
+        UsageError: an unknown name, or weights that this backbone does not have.
+        InputError: a checkpoint that is missing, broken, or of another network.
+        MachineError: a checkpoint that cannot be downloaded.
+    """
+    spec = backbone_spec(name)
+    text = str(weights or default_weights(spec))
+    if text.startswith("random:"):
+        return _random(name, spec, text.removeprefix("random:"))
+    if text == "embedded":
+        if not spec.embedded:
+            raise UsageError(f"--weights embedded: {name} does not travel in the package; use pretrained, or a file")
+        with as_file(files("extract.backbones") / "weights" / f"{name}.safetensors") as path:
+            return Backbone(name, spec, network_from(name, spec, path))
+    path = weights_file(name, spec, text, on_progress=on_progress)
+    return Backbone(name, spec, network_from(name, spec, path))
+
+
+def default_weights(spec: BackboneSpec) -> str:
+    """What is taken when no weights are named."""
+    return "embedded" if spec.embedded else "pretrained"
+
+
+def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Progress = _silent) -> Path:
+    """The local file of ``weights``, which are "pretrained", a URL or a path. Errors as `load_backbone`."""
+    if weights == "pretrained":
+        if not spec.url:
+            raise UsageError(f"--weights pretrained: {name} has no official checkpoint; expected embedded, or a file")
+        return fetch(spec.url, sha256_prefix=spec.sha256_prefix, on_progress=on_progress)
+    return fetch(weights, on_progress=on_progress) if "://" in weights else Path(weights)
+
+
+def _random(name: str, spec: BackboneSpec, seed: str) -> Backbone:
+    if not seed.isdecimal() or int(seed) >= 2**63:
+        raise UsageError(
+            f"--weights random:{seed}: the seed is not a whole number below 2**63; write for example random:0"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        return Backbone(name, spec, spec.build())

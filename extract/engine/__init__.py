@@ -1,0 +1,22 @@
+"""The engine: runs a backbone over uint8 clips in batches of one fixed shape, in torch or in OpenVINO."""
+
+from extract.engine._choose import settle_engine
+from extract.engine._engine import Engine, batch_clips
+from extract.engine._model import ClipInput
+from extract.engine._openvino import available as openvino_available
+from extract.engine._openvino import precisions as openvino_precisions
+from extract.engine._settle import Device, Precision, has_amx, settle_device, settle_precision
+
+__all__ = [
+    "ClipInput",
+    "Device",
+    "Engine",
+    "Precision",
+    "batch_clips",
+    "has_amx",
+    "openvino_available",
+    "openvino_precisions",
+    "settle_device",
+    "settle_engine",
+    "settle_precision",
+]

@@ -1,0 +1,90 @@
+"""A backbone with its preprocessing, as one module from uint8 pixels to features: what every engine runs.
+
+B clips, C channels, T frames, H W pixels, D features.
+"""
+
+import copy
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from extract.backbones import Backbone
+from extract.backbones.backbone import layer_features
+
+
+@dataclass(frozen=True, slots=True)
+class ClipInput:
+    """The clips that a backbone is given, and what is asked of it.
+
+    Attributes:
+        frames: T.
+        side_px: H and W.
+        mean: per channel of ``colour``, of pixels in 0..1.
+        std: as ``mean``.
+        colour: "rgb", or "bgr" for networks that were trained on it; clips are always RGB.
+        layer: None for the network's own features, else a module's name (see `Backbone.features`).
+    """
+
+    frames: int
+    side_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    colour: str = "rgb"
+    layer: str | None = None
+
+
+class ClipModel(nn.Module):
+    """Normalisation and network."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, backbone: Backbone, given: ClipInput) -> None:
+        super().__init__()
+        self.network, self._layer, self._flip = backbone.network, given.layer, given.colour == "bgr"
+        mean, std = torch.tensor(given.mean).view(1, 3, 1, 1, 1), torch.tensor(given.std).view(1, 3, 1, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(B, T, H, W, 3) uint8 RGB -> (B, D)."""
+        x = clips.permute(0, 4, 1, 2, 3).float()
+        x = torch.addcmul(self.shift, x.flip(1) if self._flip else x, self.scale)
+        return self.network.features(x) if self._layer is None else layer_features(self.network, x, self._layer)
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy in which each BatchNorm that follows a convolution in a sequence is part of that convolution.
+
+    Outputs are equal up to float32 rounding. Jacob et al., CVPR 2018, section 3.2.
+    """
+    model = copy.deepcopy(model)
+    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
+        names = list(sequence._modules)
+        for first, second in pairwise(names):
+            conv, norm = _last_leaf(sequence, first), getattr(sequence, second)
+            if isinstance(norm, nn.BatchNorm3d | nn.BatchNorm2d) and conv is not None:
+                _replace(sequence, first, fuse_conv_bn_eval(conv, norm))
+                setattr(sequence, second, nn.Identity())
+    return model
+
+
+def _last_leaf(sequence: nn.Sequential, name: str) -> nn.Conv3d | nn.Conv2d | None:
+    """The convolution that ``name`` is, or ends with."""
+    module = getattr(sequence, name)
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[-1]
+    return module if isinstance(module, nn.Conv3d | nn.Conv2d) else None
+
+
+def _replace(sequence: nn.Sequential, name: str, conv: nn.Module) -> None:
+    module = getattr(sequence, name)
+    if not isinstance(module, nn.Sequential):
+        setattr(sequence, name, conv)
+        return
+    while isinstance(module[-1], nn.Sequential):
+        module = module[-1]
+    module[-1] = conv

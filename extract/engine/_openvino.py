@@ -1,0 +1,113 @@
+"""Backbones in OpenVINO, on the CPU. The only module that knows it."""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extract.backbones import Backbone
+from extract.download import cache_folder
+from extract.engine._model import ClipInput, ClipModel
+
+_FORM = 1  # of kept graphs; with another number, others are made
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def available() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def precisions() -> tuple[str, ...]:
+    """In which precisions this CPU computes without emulating them."""
+    capable = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", "bf16") if "BF16" in capable else ("fp32",)
+
+
+def compiled(
+    backbone: Backbone, given: ClipInput, batch: int, precision: str, threads: int
+) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """A function from (batch, T, H, W, 3) uint8 RGB to (batch, D) float32; all cores where ``threads`` is 0."""
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    request = _core().compile_model(_graph(backbone, given, batch), "CPU", settings).create_infer_request()
+
+    def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = request.infer([clips], share_inputs=True)[0]
+        return rows
+
+    return compute
+
+
+@cache
+def _core() -> Any:  # noqa: ANN401 - has no types
+    import openvino
+
+    return openvino.Core()
+
+
+def _graph(backbone: Backbone, given: ClipInput, batch: int) -> Any:  # noqa: ANN401
+    """The network as an OpenVINO graph; kept in the cache folder, because making it takes many seconds."""
+    kept = cache_folder() / f"openvino-{_key(backbone, given, batch)}.xml"
+    if kept.is_file() and kept.with_suffix(".bin").is_file():
+        return _core().read_model(kept)
+    graph = _converted(backbone, given, batch)
+    _keep(graph, kept)
+    return graph
+
+
+def _key(backbone: Backbone, given: ClipInput, batch: int) -> str:
+    what = [_FORM, backbone.name, backbone.weights_sha256, repr(given), batch, version("openvino"), version("torch")]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def _converted(backbone: Backbone, given: ClipInput, batch: int) -> Any:  # noqa: ANN401
+    """By OpenVINO's frontend itself: ``openvino.convert_model`` would report its use to its makers."""
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    clips = torch.zeros(batch, given.frames, given.side_px, given.side_px, 3, dtype=torch.uint8)
+    with torch.no_grad(), _unlogged():
+        program = torch.export.export(ClipModel(backbone, given).eval(), (clips,), strict=False)
+        decoder = TorchFXPythonDecoder.from_exported_program(program)  # read, but not held, by the frontend
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    return frontend.convert(frontend.load(decoder))
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Neither library's remarks on operators that these networks do not have."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _keep(graph: Any, kept: Path) -> None:  # noqa: ANN401
+    """Save the graph, its weights first. A cache that cannot be written is no error, only slower."""
+    import openvino
+
+    unfinished = kept.with_name(f"{os.getpid()}-{kept.name}")
+    weights = unfinished.with_suffix(".bin")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        openvino.save_model(graph, unfinished, compress_to_fp16=False)
+        weights.replace(kept.with_suffix(".bin"))
+        unfinished.replace(kept)
+    except (OSError, RuntimeError):
+        unfinished.unlink(missing_ok=True)
+        weights.unlink(missing_ok=True)
