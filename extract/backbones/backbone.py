@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from extract.backbones import anatomy
 from extract.backbones.catalogue import BackboneSpec
+from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network, roi_features
 from extract.errors import UsageError
 
@@ -158,7 +159,8 @@ def _stop_behind(network: nn.Module, layer: str) -> Iterator[None]:
 
 
 def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
-    """(B, C, T, H, W) -> (B, D): the output of module ``layer``, averaged over all dimensions behind the second.
+    """(B, C, T, H, W) -> (B, D): the output of module ``layer``, averaged over all dimensions behind the second,
+    and over frames where the network sees them one by one.
 
     Raises:
         UsageError: no such module, or one that does not run or gives no tensor of one row a clip.
@@ -168,6 +170,8 @@ def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
             network(clips)
         except _SeenError as seen:
             out = seen.args[0]
+            if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
+                out = out.reshape(len(clips), clips.shape[2], *out.shape[1:]).mean(1)
             if isinstance(out, Tensor) and out.ndim >= 2 and len(out) == len(clips):
                 return out.flatten(2).mean(2) if out.ndim > 2 else out
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

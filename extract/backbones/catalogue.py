@@ -505,6 +505,7 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
             143.827,
             paper="Xie et al., ECCV 2018",
             width=1024,
+            least=(5, 17, 17),
         ),
         "mvit_v2_s": _torchvision(
             lambda: MViT("mvit_v2_s"),

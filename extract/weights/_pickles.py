@@ -25,6 +25,26 @@ _TRAINING = ("_momentum", "lr", "model_iter")  # ends of the names of Caffe2 blo
 _KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
+# What mmengine's runner keeps beside the weights; nothing of it is read.
+_LEFT_OUT = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+)
+
+
+class _Inert:
+    """Stands in for an object of no use here, whatever it is built with."""
+
+    def __init__(self, *_given: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 class RefusedClassError(Exception):
     """A pickle asks for a class or function that weights do not need; the message is its name."""
 
@@ -50,7 +70,8 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         # By handle: given a path, torch.load goes by its suffix. What it warns of is either harmless or an error here.
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            with torch.serialization.safe_globals([(_Inert, name) for name in _LEFT_OUT]):
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         raise _plain(error) from error
     return _state_dict(content)

@@ -17,13 +17,24 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from checkpoints import (
+    c3d_blob,
+    caffe2_bytes,
+    chunk,
+    floats,
+    new_layer,
+    number,
+    torch_bytes,
+    v1_layer,
+    varint,
+)
 from torch import Tensor
 
 from extract.errors import InputError, MachineError
 from extract.weights import _caffe
 from extract.weights.files import read_tensors
 
-KEYMAP = Path("/work/shared/fixtures/backbones/c3d_sports1m/keymap.caffe.json")
+KEYMAP = Path(__file__).parents[3].parent / "shared/fixtures/backbones/c3d_sports1m/keymap.caffe.json"
 TABLE_END = bytes.fromhex("57fb808b247547db")
 Layout = dict[str, Any]
 
@@ -49,86 +60,6 @@ def assert_equal(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert got[name].device.type == "cpu"
         assert not got[name].requires_grad
         assert got[name].numpy().tobytes() == tensor.detach().numpy().tobytes(), name
-
-
-# Writers of each format
-
-
-def torch_bytes(content: object, *, legacy: bool = False) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
-    return buffer.getvalue()
-
-
-def python2_array(array: np.ndarray) -> bytes:
-    """The opcodes of an array as Python 2's numpy pickles it with protocol 2: its data is a str."""
-    data = array.tobytes(order="A")
-    order, kind = (array.dtype.byteorder.replace("=", "<"), array.dtype.str[1:].encode())
-    return (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        + b"(K\x01("
-        + b"".join(b"J" + struct.pack("<i", size) for size in array.shape)
-        + b"t"
-        + b"cnumpy\ndtype\nU"
-        + bytes([len(kind)])
-        + kind
-        + b"K\x00K\x01\x87R(K\x03U\x01"
-        + order.encode()
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        + (b"\x89" if array.flags.c_contiguous else b"\x88")
-        + b"T"
-        + struct.pack("<i", len(data))
-        + data
-        + b"tb"
-    )
-
-
-def caffe2_bytes(blobs: dict[str, np.ndarray | bytes]) -> bytes:
-    """``pickle.dump({"blobs": blobs}, file, 2)`` of Python 2; a value of bytes is a str there."""
-    items = b""
-    for name, blob in blobs.items():
-        value = python2_array(blob) if isinstance(blob, np.ndarray) else b"U" + bytes([len(blob)]) + blob
-        items += b"U" + bytes([len(name)]) + name.encode() + value
-    return b"\x80\x02}U\x05blobs}(" + items + b"us."
-
-
-def varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = b""
-    while value > 0x7F:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def number(field: int, value: int) -> bytes:
-    return varint(field << 3) + varint(value)
-
-
-def chunk(field: int, content: bytes) -> bytes:
-    return varint(field << 3 | 2) + varint(len(content)) + content
-
-
-def floats(field: int, values: np.ndarray, *, packed: bool = True) -> bytes:
-    if packed:
-        return chunk(field, values.astype("<f4").tobytes())
-    return b"".join(bytes([field << 3 | 5]) + struct.pack("<f", value) for value in values.ravel())
-
-
-def c3d_blob(values: np.ndarray, *, packed: bool = True, diff: bool = False) -> bytes:
-    sizes = (1,) * (5 - values.ndim) + values.shape
-    head = b"".join(number(field, size) for field, size in enumerate(sizes, start=1))
-    return head + floats(6, values, packed=packed) + (floats(7, values * 2, packed=packed) if diff else b"")
-
-
-def v1_layer(name: str, kind: int, *blobs: bytes) -> bytes:
-    head = chunk(2, b"bottom") + chunk(3, b"top") + chunk(4, name.encode()) + number(5, kind)
-    rates = b"".join(bytes([7 << 3 | 5]) + struct.pack("<f", rate) for rate in (1, 2))
-    return chunk(2, head + b"".join(chunk(6, blob) for blob in blobs) + rates + chunk(10, number(1, 64)))
-
-
-def new_layer(name: str, kind: str, *blobs: bytes) -> bytes:
-    return chunk(100, chunk(1, name.encode()) + chunk(2, kind.encode()) + b"".join(chunk(7, blob) for blob in blobs))
 
 
 def c3d_state() -> dict[str, np.ndarray]:
@@ -635,3 +566,23 @@ def test_trouble_of_the_disk_is_the_machines(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(*((Path, "open") if operation == "open" else (safetensors.torch, "load_file")), fail)
     with pytest.raises(MachineError, match="/w: cannot be read: Input/output error"):
         read_tensors(path)
+
+
+def test_torch_leaves_out_what_mmengine_keeps_beside_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffers = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self.log, self.mean = np.ones(3), np.float64(2)
+
+    HistoryBuffer.__module__, HistoryBuffer.__qualname__ = buffers.__name__, "HistoryBuffer"
+    buffers.HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, buffers.__name__, buffers)
+    content = torch_bytes({"message_hub": {"loss": HistoryBuffer()}, "state_dict": state()})
+    for name in ("mmengine", "mmengine.logging", buffers.__name__):
+        monkeypatch.delitem(sys.modules, name)
+    assert_equal(read_tensors(written(tmp_path / "w.pth", content)), state())
