@@ -17,7 +17,7 @@ from common import measured, save
 
 from extract.backbones import load_backbone
 from extract.clipping import clips_of, reading_options
-from extract.engine import Engine
+from extract.engine import ClipInput, Engine
 from extract.recipe import Recipe
 from extract.video import open_video
 from pipelines import Options, synthesize
@@ -36,7 +36,8 @@ def works_on(root: Path) -> dict[str, Callable[[], int]]:
     """What is measured, each on the videos below ``root`` and giving its number of clips."""
     files = sorted((root / "w/videos").iterdir())
     recipe = settle(Options(), root / "settled.zarr").recipe
-    fast = Engine(load_backbone(), "cpu", recipe.precision, recipe.mean, recipe.std)
+    given = ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std)
+    fast = Engine(load_backbone(), given, precision=recipe.precision)
     plain = load_backbone().network
     held = [clip for clip, _ in zip(clips(files, recipe), range(320), strict=False)]
     threads = torch.get_num_threads()

@@ -102,8 +102,6 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
     Raises:
         MachineError: the store cannot be written.
     """
-    if setup.device == "cpu" and torch.get_num_threads() != setup.threads:
-        torch.set_num_threads(setup.threads)
     engine = _engine(setup.recipe, setup.weights, setup.device, setup.engine, setup.threads)
     readings = [_Reading(task) for task in unit.tasks]
     began = time.perf_counter()

@@ -6,7 +6,8 @@ Shapes as in `extract.backbones.network`.
 import copy
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -135,29 +136,6 @@ class Backbone:
             raise UsageError(f"clips are {tuple(clips.shape[2:])}; {self.name} expected at least {least} (T, H, W)")
 
 
-class _SeenError(Exception):
-    """Carries a layer's output out of a network whose rest need not run."""
-
-
-@contextmanager
-def _stop_behind(network: nn.Module, layer: str) -> Iterator[None]:
-    def stop(_module: nn.Module, _given: object, out: object) -> None:
-        raise _SeenError(out)
-
-    try:
-        module = network.get_submodule(layer) if layer else None
-    except AttributeError:
-        module = None
-    if module is None:
-        names = [name for name, _ in network.named_modules() if name and name.count(".") < 2]
-        raise UsageError(f"no layer {layer!r}; there are {', '.join(names[:30])} …; all: load_backbone(…).layers()")
-    hook = module.register_forward_hook(stop)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
     """(B, C, T, H, W) -> (B, D): the output of module ``layer``, averaged over all dimensions behind the second,
     and over frames where the network sees them one by one.
@@ -165,18 +143,61 @@ def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
     Raises:
         UsageError: no such module, or one that does not run or gives no tensor of one row a clip.
     """
-    with _stop_behind(network, layer):
-        try:
+    with _watched(network, layer) as seen:
+        _run_until_seen(network, clips, seen)
+    if not seen:
+        raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
+    out = seen[0]
+    if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
+        out = out.reshape(len(clips), clips.shape[2], *out.shape[1:]).mean(1)
+    if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(clips):
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise UsageError(f"layer {layer!r} gives {shape}, not (B, D) or (B, D, …) of {len(clips)} clips")
+    return out.flatten(2).mean(2) if out.ndim > 2 else out
+
+
+class _SeenError(Exception):
+    """Ends a pass whose rest need not run."""
+
+
+def _run_until_seen(network: Network, clips: Tensor, seen: list[object]) -> None:
+    if not _traced():
+        with suppress(_SeenError):
             network(clips)
-        except _SeenError as seen:
-            out = seen.args[0]
-            if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
-                out = out.reshape(len(clips), clips.shape[2], *out.shape[1:]).mean(1)
-            if isinstance(out, Tensor) and out.ndim >= 2 and len(out) == len(clips):
-                return out.flatten(2).mean(2) if out.ndim > 2 else out
-            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise UsageError(f"layer {layer!r} gives {shape}, not (B, D) or (B, D, …) of {len(clips)} clips") from None
-    raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
+        return
+    # A tracer does not bear exceptions, and leaves out of its graph what nobody needs. Maps come first, because they
+    # take clips of more sizes than what is behind them.
+    (network.features if isinstance(network, ImageNetwork) else network.maps)(clips)
+    if not seen:
+        network(clips)
+
+
+def _traced() -> bool:
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
+
+
+@contextmanager
+def _watched(network: nn.Module, layer: str) -> Iterator[list[object]]:
+    """What module ``layer`` puts out in a pass of the network, in a list; it ends the pass where that can be."""
+    known = dict(network.named_modules())
+    if not layer or layer not in known:
+        names = [name for name in known if name and name.count(".") < 2]
+        raise UsageError(f"no layer {layer!r}; there are {', '.join(names[:30])} …; all: load_backbone(…).layers()")
+    seen: list[object] = []
+    watcher = get_ident()
+
+    def note(_module: nn.Module, _given: object, out: object) -> None:
+        if get_ident() != watcher:  # a pass in another thread, which has its own
+            return
+        seen.append(out)
+        if not _traced():
+            raise _SeenError
+
+    hook = known[layer].register_forward_hook(note)
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def _check_boxes(boxes: Tensor, clips: int) -> None:

@@ -1,7 +1,7 @@
-"""The engine: runs a backbone over uint8 clips in batches of one fixed shape, in torch or in OpenVINO."""
+"""The engine: runs a backbone over uint8 clips in torch or in OpenVINO."""
 
 from extract.engine._choose import settle_engine
-from extract.engine._engine import Engine, batch_clips
+from extract.engine._engine import Engine, unit_clips
 from extract.engine._model import ClipInput
 from extract.engine._openvino import available as openvino_available
 from extract.engine._openvino import precisions as openvino_precisions
@@ -12,11 +12,11 @@ __all__ = [
     "Device",
     "Engine",
     "Precision",
-    "batch_clips",
     "has_amx",
     "openvino_available",
     "openvino_precisions",
     "settle_device",
     "settle_engine",
     "settle_precision",
+    "unit_clips",
 ]

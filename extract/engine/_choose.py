@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from extract.backbones import Backbone
 from extract.download import cache_folder
 from extract.engine import _openvino
-from extract.engine._engine import Engine, batch_clips
+from extract.engine._engine import Engine
 from extract.engine._model import ClipInput
 from extract.engine._settle import Precision
 from extract.errors import MachineError, UsageError
 
 ENGINES = ("torch", "compile", "openvino")
-LIGHT_GMAC = 2.0  # a clip; below it, making another engine's graph takes longer than most jobs would save
 MOST_APART = 0.01  # relative, of any clip's features
 LEAST_COSINE = 0.9999
 
@@ -38,8 +37,8 @@ def settle_engine(
     """What "auto" means here: "torch", "compile" or "openvino".
 
     On a CPU, torch and OpenVINO both compute noise, and the faster one is taken whose features lie within 1 % and a
-    cosine of 0.9999 of torch's in fp32. The answer is kept in the cache folder. Networks under 2e9 multiply-adds
-    a clip, and GPUs, run in torch. ``on_wait`` is told before something takes time.
+    cosine of 0.9999 of torch's in fp32. The answer is kept in the cache folder. GPUs compute in torch. ``on_wait`` is
+    told before something takes time.
 
     Raises:
         UsageError: no such engine, or one that does not compute on this device or in this precision.
@@ -76,9 +75,6 @@ def _auto(
 ) -> str:
     if device != "cpu" or not _openvino.available() or precision not in _openvino.precisions():
         return "torch"
-    gmac = backbone.multiply_adds(given.frames, given.side_px, given.side_px) / 1e9
-    if gmac < LIGHT_GMAC:
-        return "torch"
     kept = cache_folder() / f"engine-{_key(backbone, given, precision, threads)}.json"
     try:
         return str(json.loads(kept.read_text(encoding="utf-8"))["engine"])
@@ -108,22 +104,18 @@ def _keep(path: Path, answer: dict[str, object]) -> None:
 
 def _tried(backbone: Backbone, given: ClipInput, precision: Precision, threads: int) -> dict[str, tuple[float, bool]]:
     """Seconds per clip of each engine, and whether its features are right."""
-    shape = (batch_clips(given, "cpu"), given.frames, given.side_px, given.side_px, 3)
+    exact = Engine(backbone, given)
+    shape = (threads, given.frames, given.side_px, given.side_px, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        exact = Engine(backbone, given).features(noise)
-        found = {}
-        for name in ("torch", "openvino"):
-            engine = Engine(backbone, given, engine=name, precision=precision, threads=threads)
-            right = is_right(engine.features(noise), exact)
-            began = time.perf_counter()
-            engine.features(noise)
-            found[name] = ((time.perf_counter() - began) / len(noise), right or name == "torch")
-        return found
-    finally:
-        torch.set_num_threads(before)
+    wanted = exact.features(noise[:1])
+    found = {}
+    for name in ("torch", "openvino"):
+        engine = Engine(backbone, given, engine=name, precision=precision, threads=threads)
+        right = is_right(engine.features(noise[:1]), wanted)
+        began = time.perf_counter()
+        engine.features(noise)
+        found[name] = ((time.perf_counter() - began) / threads, right or name == "torch")
+    return found
 
 
 def is_right(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:

@@ -1,11 +1,14 @@
-"""Running clips through a backbone in batches of one fixed shape.
+"""Running clips through a backbone, so that a clip's features depend on nothing but the clip.
 
-Every batch has the same shape (the last is filled up with zeros), so that a clip's features do not depend, to
-the last bit, on which clips it shares a batch with, on its place there, or on the number of threads.
+On a CPU each clip passes through the network alone, in one thread; several threads compute several clips. So
+its features are equal to the last bit whichever clips stand beside it, and for any number of threads and workers.
+(Operators that share one clip among threads, or take several clips, add up in an order that depends on how many.)
+A GPU computes batches of one fixed shape, the last filled up with zeros.
 B clips, T frames, H W pixels, D features.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -21,29 +24,30 @@ from extract.engine._settle import Precision
 Key = TypeVar("Key")
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_BATCH_PIXELS = {"cpu": 8 * 16 * 112 * 112, "cuda": 128 * 16 * 112 * 112}
-_MOST_CLIPS = {"cpu": 16, "cuda": 64}
+_CUDA_PIXELS = 128 * 16 * 112 * 112  # of a batch
+_CUDA_CLIPS = 64
 
 
-def batch_clips(given: ClipInput, device: str) -> int:
-    """How many clips are computed together: a function of the clips and the kind of device alone."""
-    pixels = given.frames * given.side_px**2
-    return max(1, min(_MOST_CLIPS[device], _BATCH_PIXELS[device] // pixels))
+def unit_clips(given: ClipInput, device: str) -> int:
+    """How many clips pass through the network together: by the clips and the kind of device alone."""
+    if device == "cpu":
+        return 1
+    return max(1, min(_CUDA_CLIPS, _CUDA_PIXELS // (given.frames * given.side_px**2)))
 
 
 class Engine:
     """A backbone ready to compute.
 
     Args:
-        backbone: the network. It is not changed.
+        backbone: the network. On a GPU it is moved there; otherwise it is not changed.
         given: its clips.
         engine: "torch", "compile" or "openvino", settled.
         device: "cpu" or "cuda", settled.
         precision: settled.
-        threads: of OpenVINO; torch's are those of the process.
+        threads: of the CPU. Features do not depend on it.
 
     Attributes:
-        batch: clips computed together.
+        batch: clips that `run` takes at a time.
     """
 
     def __init__(
@@ -54,20 +58,22 @@ class Engine:
         engine: str = "torch",
         device: str = "cpu",
         precision: Precision = "fp32",
-        threads: int = 0,
+        threads: int = 1,
     ) -> None:
-        self.batch = batch_clips(given, device)
-        self._compute: Compute
+        self._unit = unit_clips(given, device)
+        self._pool = ThreadPoolExecutor(threads if device == "cpu" else 1, initializer=_alone)
+        self.batch = self._unit * (threads if device == "cpu" else 1)
         if engine == "openvino":
-            self._compute = _openvino.compiled(backbone, given, self.batch, precision, threads)
+            self._compute: Compute = _openvino.compiled(backbone, given, precision, threads)
         else:
             self._compute = _in_torch(backbone, given, engine, device, precision)
+        if engine == "compile":  # by the first clips; not in several threads at once
+            self.features(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, T, H, W, 3) uint8 RGB, B at most ``batch`` -> (B, D) float32."""
-        full = np.zeros((self.batch, *clips.shape[1:]), np.uint8)
-        full[: len(clips)] = clips
-        return self._compute(full)[: len(clips)].copy()
+        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32."""
+        units = [self._filled(clips[at : at + self._unit]) for at in range(0, len(clips), self._unit)]
+        return np.concatenate(list(self._pool.map(self._compute, units)))[: len(clips)]
 
     def run(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.float32]]]]:
         """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order."""
@@ -76,16 +82,30 @@ class Engine:
             rows = self.features(np.stack([clip for _, clip in batch]))
             yield [(key, row) for (key, _), row in zip(batch, rows, strict=True)]
 
+    def _filled(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if len(clips) == self._unit:
+            return clips.copy()  # whatever its strides
+        full = np.zeros((self._unit, *clips.shape[1:]), np.uint8)
+        full[: len(clips)] = clips
+        return full
+
+
+def _alone() -> None:
+    """A thread of the pool computes by itself: torch's own threads of each operator are not for it."""
+    torch.set_num_threads(1)
+
 
 def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, precision: Precision) -> Compute:
-    """Channels last, BatchNorm folded, weights and arithmetic in ``precision``."""
-    model = folded(ClipModel(backbone, given)).eval()
-    layout: dict[str, torch.memory_format] = {"memory_format": torch.channels_last_3d}
-    model.to(device).to(**layout)
+    """Channels last, BatchNorm folded, arithmetic in ``precision``."""
+    model = folded(ClipModel(backbone, given)).eval().to(device)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv3d | torch.nn.Conv2d):
+            spatial = torch.channels_last_3d if isinstance(part, torch.nn.Conv3d) else torch.channels_last
+            part.to(memory_format=spatial)
     run = torch.compile(model, dynamic=False) if engine == "compile" else model
 
     def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(clips).to(device, non_blocking=True)
+        pixels = torch.from_numpy(clips).to(device)
         with torch.inference_mode(), torch.autocast(device, _DTYPES[precision], enabled=precision != "fp32"):
             rows: torch.Tensor = run(pixels)
         return rows.float().cpu().numpy()

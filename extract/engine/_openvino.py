@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -36,16 +37,24 @@ def precisions() -> tuple[str, ...]:
 
 
 def compiled(
-    backbone: Backbone, given: ClipInput, batch: int, precision: str, threads: int
+    backbone: Backbone, given: ClipInput, precision: str, threads: int
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """A function from (batch, T, H, W, 3) uint8 RGB to (batch, D) float32; all cores where ``threads`` is 0."""
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    request = _core().compile_model(_graph(backbone, given, batch), "CPU", settings).create_infer_request()
+    """A function from one clip, (1, T, H, W, 3) uint8 RGB, to (1, D) float32.
 
-    def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rows: NDArray[np.float32] = request.infer([clips], share_inputs=True)[0]
+    Up to ``threads`` threads may call it at once. Each call computes in one thread (a stream of OpenVINO's).
+    """
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    graph = _core().compile_model(_graph(backbone, given), "CPU", settings)
+    own = threading.local()
+
+    def compute(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if not hasattr(own, "request"):
+            own.request = graph.create_infer_request()
+        rows: NDArray[np.float32] = own.request.infer([pixels], share_inputs=True)[0].copy()
         return rows
 
     return compute
@@ -58,27 +67,27 @@ def _core() -> Any:  # noqa: ANN401 - has no types
     return openvino.Core()
 
 
-def _graph(backbone: Backbone, given: ClipInput, batch: int) -> Any:  # noqa: ANN401
+def _graph(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
     """The network as an OpenVINO graph; kept in the cache folder, because making it takes many seconds."""
-    kept = cache_folder() / f"openvino-{_key(backbone, given, batch)}.xml"
+    kept = cache_folder() / f"openvino-{_key(backbone, given)}.xml"
     if kept.is_file() and kept.with_suffix(".bin").is_file():
         return _core().read_model(kept)
-    graph = _converted(backbone, given, batch)
+    graph = _converted(backbone, given)
     _keep(graph, kept)
     return graph
 
 
-def _key(backbone: Backbone, given: ClipInput, batch: int) -> str:
-    what = [_FORM, backbone.name, backbone.weights_sha256, repr(given), batch, version("openvino"), version("torch")]
+def _key(backbone: Backbone, given: ClipInput) -> str:
+    what = [_FORM, backbone.name, backbone.weights_sha256, repr(given), version("openvino"), version("torch")]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
-def _converted(backbone: Backbone, given: ClipInput, batch: int) -> Any:  # noqa: ANN401
+def _converted(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
     """By OpenVINO's frontend itself: ``openvino.convert_model`` would report its use to its makers."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-    clips = torch.zeros(batch, given.frames, given.side_px, given.side_px, 3, dtype=torch.uint8)
+    clips = torch.zeros(1, given.frames, given.side_px, given.side_px, 3, dtype=torch.uint8)
     with torch.no_grad(), _unlogged():
         program = torch.export.export(ClipModel(backbone, given).eval(), (clips,), strict=False)
         decoder = TorchFXPythonDecoder.from_exported_program(program)  # read, but not held, by the frontend
@@ -109,5 +118,6 @@ def _keep(graph: Any, kept: Path) -> None:  # noqa: ANN401
         weights.replace(kept.with_suffix(".bin"))
         unfinished.replace(kept)
     except (OSError, RuntimeError):
-        unfinished.unlink(missing_ok=True)
-        weights.unlink(missing_ok=True)
+        for part in (unfinished, weights):
+            if part.exists():
+                part.unlink()

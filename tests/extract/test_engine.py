@@ -1,19 +1,39 @@
-"""The engine: the same bits whatever the batch, and the numbers that plain torch gives."""
+"""The engines: the same bits whatever the batch, and the numbers that plain torch gives."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from extract.backbones import EMBEDDED, Backbone, load_backbone
-from extract.engine import BATCH, Engine, Precision, has_amx, settle_device, settle_precision
+from extract.engine import (
+    ClipInput,
+    Engine,
+    Precision,
+    _choose,
+    _openvino,
+    has_amx,
+    openvino_available,
+    openvino_precisions,
+    settle_device,
+    settle_engine,
+    settle_precision,
+    unit_clips,
+)
+from extract.engine._choose import is_right
+from extract.engine._model import ClipModel, folded
 from extract.errors import MachineError, UsageError
 
 MEAN, STD = (0.40, 0.45, 0.50), (0.20, 0.225, 0.25)
-SMALL = (8, 32, 32)
-FULL = (16, 112, 112)  # what the backbone's own clips are: torch may choose other kernels here
+SMALL = (8, 32)
+FULL = (16, 112)  # what the backbone's own clips are: torch may choose other kernels here
+ENGINES = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(not openvino_available(), reason="no OpenVINO"))]
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -28,83 +48,168 @@ def backbone() -> Backbone:
     return load_backbone(EMBEDDED, "random:0")
 
 
-def engine(backbone: Backbone, precision: Precision = "fp32") -> Engine:
-    return Engine(backbone, "cpu", precision, MEAN, STD)
+def given(size: tuple[int, int] = SMALL, **options: str) -> ClipInput:
+    return ClipInput(*size, MEAN, STD, **options)
 
 
-def some_clips(n: int, shape: tuple[int, int, int] = SMALL, *, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (n, *shape, 3), np.uint8)
+def engine_of(
+    backbone: Backbone, engine: str = "torch", precision: Precision = "fp32", size: tuple[int, int] = SMALL
+) -> Engine:
+    return Engine(backbone, given(size), engine=engine, precision=precision)
 
 
-@pytest.mark.parametrize("shape", [SMALL, (5, 33, 40)])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_same_bits_with_any_batch_mates(backbone: Backbone, precision: Precision, shape: tuple[int, int, int]) -> None:
-    run = engine(backbone, precision)
-    clip, others = some_clips(1, shape), some_clips(BATCH, shape, seed=1)
-    alone = run.features(clip)[0]
-    assert alone.dtype == np.float32
-    for n in (2, 7, BATCH):
-        for place in {0, 1, n - 1}:
-            mates = others[:n].copy()
-            mates[place] = clip[0]
-            np.testing.assert_array_equal(run.features(mates)[place], alone)
-    mates = np.full((BATCH, *shape, 3), 255, np.uint8)
-    mates[3] = clip[0]
-    np.testing.assert_array_equal(run.features(mates)[3], alone)
+def some_clips(n: int, size: tuple[int, int] = SMALL, *, seed: int = 0) -> NDArray[np.uint8]:
+    frames, side = size
+    return np.random.default_rng(seed).integers(0, 256, (n, frames, side, side, 3), np.uint8)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_same_bits_with_any_number_of_threads(backbone: Backbone, precision: Precision) -> None:
-    run, clips = engine(backbone, precision), some_clips(BATCH)
+@pytest.mark.parametrize("size", [SMALL, (5, 40)])
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32")])
+def test_same_bits_with_any_neighbours_threads_and_batches(
+    backbone: Backbone, engine: str, precision: Precision, size: tuple[int, int]
+) -> None:
+    if engine == "openvino" and not openvino_available():
+        pytest.skip("no OpenVINO")
+    clip, others = some_clips(1, size), some_clips(9, size, seed=1)
     found = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        found += [run.features(clips), run.features(clips[::-1])[::-1]]
+    for threads in (1, 2, 3):
+        run = Engine(backbone, given(size), engine=engine, precision=precision, threads=threads)
+        found.append(run.features(clip)[0])
+        for n in (2, 7, 9):
+            for place in {0, 1, n - 1}:
+                mates = others[:n].copy()
+                mates[place] = clip[0]
+                found.append(run.features(mates)[place])
+        found.append(run.features(np.concatenate([np.full_like(others, 255), clip]))[-1])
+    assert found[0].dtype == np.float32
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
 
 
-def test_same_bits_at_full_size(backbone: Backbone) -> None:
-    run, clips = engine(backbone), some_clips(BATCH, FULL)
-    torch.set_num_threads(1)
-    together = run.features(clips)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "size"), [(EMBEDDED, FULL), ("r3d_18", (8, 96)), ("x3d_s", (8, 96)), ("slowfast_r50_8x8", (16, 96))]
+)
+def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: str, size: tuple[int, int]) -> None:
+    backbone = load_backbone(name, "random:0")
+    one, two = (Engine(backbone, given(size), engine=engine, threads=threads) for threads in (1, 2))
+    clips = some_clips(5, size)
+    together = one.features(clips)
+    np.testing.assert_array_equal(two.features(clips), together)
+    np.testing.assert_array_equal(two.features(clips[::-1])[::-1], together)
+    np.testing.assert_array_equal(two.features(clips[3:4])[0], together[3])
+
+
+def test_the_process_keeps_its_threads(backbone: Backbone) -> None:
     torch.set_num_threads(2)
-    np.testing.assert_array_equal(run.features(clips[5:6])[0], together[5])
-    np.testing.assert_array_equal(run.features(clips[::-1])[::-1], together)
+    Engine(backbone, given(), threads=3).features(some_clips(3))
+    assert torch.get_num_threads() == 2
 
 
-def plain(backbone: Backbone, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+def plain(backbone: Backbone, clips: NDArray[np.uint8], colour: str = "rgb") -> NDArray[np.float32]:
     """One clip at a time, contiguous, normalised in numpy."""
     rows = []
     for clip in clips:
-        x = (clip.astype(np.float64) / 255 - np.array(MEAN)) / np.array(STD)
+        pixels = clip[..., ::-1] if colour == "bgr" else clip
+        x = (pixels.astype(np.float64) / 255 - np.array(MEAN)) / np.array(STD)
         x = torch.from_numpy(np.ascontiguousarray(x.transpose(3, 0, 1, 2), np.float32))[None]
-        rows.append(backbone.network.features(x)[0].numpy())
+        rows.append(backbone.features(x)[0].numpy())
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("shape", [SMALL, FULL])
-def test_equal_to_plain_torch(backbone: Backbone, shape: tuple[int, int, int]) -> None:
-    clips = some_clips(2, shape)
+@pytest.mark.parametrize("size", [SMALL, FULL])
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equal_to_plain_torch(backbone: Backbone, engine: str, colour: str, size: tuple[int, int]) -> None:
+    clips = some_clips(2, size)
     clips[1] = np.linspace(0, 255, clips[1].size).reshape(clips[1].shape)
-    np.testing.assert_allclose(engine(backbone).features(clips), plain(backbone, clips), rtol=1e-4, atol=1e-6)
+    run = Engine(backbone, given(size, colour=colour), engine=engine)
+    wanted = plain(backbone, clips, colour)
+    np.testing.assert_allclose(run.features(clips), wanted, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(wanted, plain(backbone, clips, "bgr" if colour == "rgb" else "rgb"), rtol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("c3d_sports1m", (16, 112)),
+        ("i3d_inception_rgb", (8, 64)),
+        ("i3d_nln_r50", (4, 64)),
+        ("slowfast_r50_8x8", (32, 64)),
+        ("slowfast_r101_16x8_50_50", (64, 32)),
+        ("r2plus1d_r50", (8, 64)),
+        ("x3d_s", (5, 64)),
+        ("s3d", (8, 64)),
+        ("swin3d_t", (4, 64)),
+        ("frames:resnet18", (2, 64)),
+    ],
+)
+def test_every_kind_of_network_in_every_engine(engine: str, name: str, size: tuple[int, int]) -> None:
+    backbone = load_backbone(name, "random:0")
+    clips = some_clips(1, size)
+    found = Engine(backbone, given(size), engine=engine).features(clips)
+    wanted = plain(backbone, clips)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_features_of_a_layer(backbone: Backbone, engine: str) -> None:
+    clips = some_clips(12)
+    found = Engine(backbone, given(layer="blocks.2"), engine=engine, threads=3).features(clips)
+    x = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
+    x = (x - torch.tensor(MEAN).view(3, 1, 1, 1)) / torch.tensor(STD).view(3, 1, 1, 1)
+    np.testing.assert_allclose(found, backbone.features(x, layer="blocks.2").numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [EMBEDDED, "r2plus1d_18", "s3d", "slowfast_r50_8x8", "r2plus1d_r50"])
+def test_folding_leaves_no_norm_and_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = load_backbone(name, "random:0")
+    for module in backbone.network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    model = ClipModel(backbone, given((8, 64))).eval()
+    light = folded(model)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in light.modules())
+    assert any(isinstance(module, nn.BatchNorm3d) for module in model.modules()), "the backbone is left as it is"
+    clips = torch.from_numpy(some_clips(1, (8, 64)))
+    with torch.inference_mode():
+        wanted = model(clips)
+        torch.testing.assert_close(light(clips), wanted, rtol=0, atol=2e-5 * float(wanted.abs().max()))
 
 
 def test_bf16_is_near(backbone: Backbone) -> None:
-    clips = some_clips(BATCH, (16, 64, 64))
-    exact, near = engine(backbone).features(clips), engine(backbone, "bf16").features(clips)
+    clips = some_clips(8, (16, 64))
+    exact, near = (engine_of(backbone, "torch", p, (16, 64)).features(clips) for p in ("fp32", "bf16"))  # type: ignore[arg-type]
     assert near.dtype == np.float32
     assert not np.array_equal(near, exact), "bf16 was not used"
-    size, far = np.linalg.norm(exact, axis=1), np.linalg.norm(near - exact, axis=1)
-    assert (far / size).max() < 0.01
-    assert ((exact * near).sum(1) / size / np.linalg.norm(near, axis=1)).min() > 0.999
+    assert is_right(near, exact)
 
 
-@pytest.mark.parametrize("n", [0, 1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 3])
+def test_compiled_torch_equals_eager(backbone: Backbone) -> None:
+    clips = some_clips(3)
+    eager, compiled = (engine_of(backbone, engine).features(clips) for engine in ("torch", "compile"))
+    np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-6)
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("engine", ["torch", "compile"])
+def test_cuda_is_near(backbone: Backbone, engine: str, precision: Precision) -> None:
+    clips = some_clips(3, FULL)
+    exact = engine_of(backbone, size=FULL).features(clips)
+    found = Engine(backbone, given(FULL), engine=engine, device="cuda", precision=precision).features(clips)
+    assert is_right(found, exact)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 19])
 def test_run_keeps_keys_and_order(backbone: Backbone, n: int) -> None:
-    run, clips = engine(backbone), some_clips(n, (4, 32, 32))
+    run, clips = Engine(backbone, given(), threads=8), some_clips(n)
+    assert run.batch == 8
     batches = list(run.run((f"clip {k}", clip) for k, clip in enumerate(clips)))
-    assert [len(batch) for batch in batches] == [BATCH] * (n // BATCH) + [n % BATCH] * (n % BATCH > 0)
+    assert [len(batch) for batch in batches] == [8] * (n // 8) + [n % 8] * (n % 8 > 0)
     found = [item for batch in batches for item in batch]
     assert [key for key, _ in found] == [f"clip {k}" for k in range(n)]
     for k in sorted({0, n // 2, n - 1} & set(range(n))):
@@ -113,9 +218,19 @@ def test_run_keeps_keys_and_order(backbone: Backbone, n: int) -> None:
 
 
 def test_run_takes_no_more_than_a_batch_ahead(backbone: Backbone) -> None:
-    clips = iter([(k, clip) for k, clip in enumerate(some_clips(BATCH + 4, (4, 32, 32)))])
-    next(engine(backbone).run(clips))
-    assert next(clips)[0] == BATCH
+    run = engine_of(backbone)
+    clips = iter([(k, clip) for k, clip in enumerate(some_clips(run.batch + 4))])
+    next(run.run(clips))
+    assert next(clips)[0] == run.batch
+
+
+def test_units_depend_on_the_clips_and_the_device_alone() -> None:
+    assert unit_clips(given((16, 112)), "cpu") == 1
+    assert unit_clips(given((16, 112)), "cuda") == 64
+    assert unit_clips(given((32, 256)), "cuda") == 12
+
+
+# Choosing
 
 
 def test_settle_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +259,7 @@ def test_settle_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settle_precision(
     monkeypatch: pytest.MonkeyPatch, precision: str, device: str, amx: bool, settled: str
 ) -> None:
-    monkeypatch.setattr("extract.engine.has_amx", lambda: amx)
+    monkeypatch.setattr("extract.engine._settle.has_amx", lambda: amx)
     assert settle_precision(precision, device) == settled
 
 
@@ -155,3 +270,97 @@ def test_impossible_precisions_are_refused() -> None:
     for device in ("cpu", "cuda"):
         with pytest.raises(UsageError, match="--precision 'int8'; expected auto, fp32, bf16 or fp16"):
             settle_precision("int8", device)
+
+
+def settled(
+    backbone: Backbone, engine: str, size: tuple[int, int] = SMALL, *, device: str = "cpu", precision: str = "fp32"
+) -> tuple[str, list[str]]:
+    told: list[str] = []
+    found = settle_engine(
+        engine,
+        backbone,
+        given(size),
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        threads=1,
+        on_wait=told.append,
+    )
+    return found, told
+
+
+def test_gpus_compute_in_torch() -> None:
+    assert settled(load_backbone("r3d_18", "random:0"), "auto", FULL, device="cuda")[0] == "torch"
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path))
+    return tmp_path / "weights"
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_auto_takes_the_fastest_and_remembers(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone("r3d_18", "random:0")
+    first, told = settled(backbone, "auto")
+    assert told == ["trying the engines for r3d_18, once on this machine"]
+    (kept,) = empty_cache.glob("engine-*.json")
+    answer = json.loads(kept.read_text())
+    assert first == answer["engine"] == min(answer["seconds_per_clip"], key=answer["seconds_per_clip"].get)
+    assert settled(backbone, "auto") == (first, [])
+    kept.write_text("{broken")
+    assert settled(backbone, "auto")[1] == told
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_an_engine_with_wrong_numbers_is_not_taken(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_choose, "is_right", lambda _found, _wanted: False)
+    assert settled(load_backbone("r3d_18", "random:0"), "auto")[0] == "torch"
+
+
+def test_right_is_within_one_percent_of_each_clip() -> None:
+    wanted = np.ones((2, 400), np.float32)
+    assert is_right(wanted * 1.009, wanted)
+    assert not is_right(wanted * np.array([[1], [1.011]], np.float32), wanted)
+    turned = wanted.copy()
+    turned[1, :8] = 1.2
+    assert not is_right(turned, wanted)
+    assert not is_right(np.full_like(wanted, np.nan), wanted)
+
+
+def test_engines_that_cannot_be_are_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--engine 'onnx'; expected auto, torch, compile, openvino"):
+        settled(backbone, "onnx")
+    with pytest.raises(UsageError, match="--engine openvino computes on the CPU"):
+        settled(backbone, "openvino", device="cuda")
+    if openvino_available():
+        monkeypatch.setattr(_openvino, "precisions", lambda: ("fp32",))
+        with pytest.raises(UsageError, match="does not compute bf16 on this processor, only fp32"):
+            settled(backbone, "openvino", precision="bf16")
+        assert settled(backbone, "openvino")[0] == "openvino"
+    monkeypatch.setattr(_openvino, "available", lambda: False)
+    with pytest.raises(MachineError, match="OpenVINO is not installed: pip install openvino"):
+        settled(backbone, "openvino")
+    assert settled(load_backbone("r3d_18", "random:0"), "auto")[0] == "torch"
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_openvino_graphs_are_kept_and_read_again(
+    backbone: Backbone, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "fp32" in openvino_precisions()
+    clips = some_clips(2)
+    first = engine_of(backbone, "openvino").features(clips)
+    (graph,) = empty_cache.glob("openvino-*.xml")
+    assert graph.with_suffix(".bin").is_file()
+    assert len(list(empty_cache.iterdir())) == 2, "nothing unfinished is left"
+    monkeypatch.setattr(_openvino, "_converted", None)
+    np.testing.assert_array_equal(engine_of(backbone, "openvino").features(clips), first)
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_a_cache_that_cannot_be_written_only_costs_time(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "file"))
+    assert engine_of(backbone, "openvino").features(some_clips(1)).shape == (1, 256)

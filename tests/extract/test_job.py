@@ -67,7 +67,7 @@ def setup(tmp_path: Path) -> Setup:
         precision="fp32",
     )
     store = FeatureStore.create(tmp_path / "store", recipe.as_dict())
-    return Setup(str(store.path), recipe, "random:0", "cpu", "auto", threads=1)
+    return Setup(str(store.path), recipe, "random:0", "cpu", "torch", "auto", threads=1)
 
 
 def task(folder: Path, name: str) -> Task:
@@ -149,7 +149,7 @@ def test_errors_that_are_not_a_videos_surface(setup: Setup, folder: Path) -> Non
     unit = Unit((task(folder, "a.mp4"),))
     with pytest.raises(UsageError, match="--crop 33 is larger than the resized frame"):
         here(replace(setup, recipe=setup.recipe.model_copy(update={"crop_px": 33})), unit)
-    with pytest.raises(MachineError, match=r"weights of tiny_r2plus1d \(random:1\) .*every worker the same weights"):
+    with pytest.raises(MachineError, match=r"weights of tiny_r2plus1d \(random:1\) .*every worker the same file"):
         here(replace(setup, weights="random:1"), unit)
 
 
@@ -169,7 +169,7 @@ def test_cluster_gives_equal_features_and_names_what_kills_its_workers(setup: Se
 
 def test_a_workers_machine_error_surfaces(setup: Setup, folder: Path) -> None:
     other = replace(setup, weights="random:1")
-    with pytest.raises(MachineError, match=r"\(random:1\) have digest .*every worker the same weights file"):
+    with pytest.raises(MachineError, match=r"\(random:1\) have digest .*every worker the same file"):
         list(run_on_cluster(other, [Unit((task(folder, "a.mp4"),))], workers=1))
 
 
