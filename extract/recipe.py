@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION = 1
+OWN_FEATURES = "features"  # in place of a layer's name: the input of the backbone's last linear layer
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -18,7 +19,7 @@ Positive = Annotated[int, Field(ge=1)]
 class Recipe(BaseModel):
     """What a feature is made with. ``fps`` is samples per second, or ``"native"`` for every decoded frame.
 
-    ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
+    ``layer``: a module's name, or `OWN_FEATURES`. ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
     ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``. ``pooling`` "network" is the
     backbone's own, as published.
     """

@@ -18,7 +18,7 @@ from extract.clipping import Clip, clips_of, reading_options
 from extract.engine import ClipInput, Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
-from extract.recipe import Recipe
+from extract.recipe import OWN_FEATURES, Recipe
 from extract.store import FeatureStore, Receipt, UnstorableError, VideoFeatures
 from extract.urls import without_secrets
 from extract.video import DecodingProcess, ReadReport, VideoInfo
@@ -153,7 +153,7 @@ def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int
             f"this worker's weights of {recipe.backbone} ({without_secrets(weights)}) have digest "
             f"{backbone.weights_sha256[:12]}, the job's {recipe.weights_sha256[:12]}; give every worker the same file"
         )
-    layer = None if recipe.layer == backbone.spec.layer else recipe.layer
+    layer = None if recipe.layer == OWN_FEATURES else recipe.layer
     given = ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
     return Engine(backbone, given, engine=engine, device=device, precision=recipe.precision, threads=threads)
 

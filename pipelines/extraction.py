@@ -15,7 +15,7 @@ from extract.clips import ClipGrid
 from extract.engine import ClipInput, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError, VideoError
 from extract.job import run_here, run_on_cluster
-from extract.recipe import Recipe
+from extract.recipe import OWN_FEATURES, Recipe
 from extract.sources import Found, Source, find_videos, fingerprint
 from extract.store import FeatureStore
 from extract.urls import without_secrets
@@ -192,7 +192,7 @@ def settle(
     recipe = Recipe(
         backbone=options.backbone,
         weights_sha256=backbone.weights_sha256,
-        layer=options.layer or spec.layer,
+        layer=options.layer or OWN_FEATURES,
         feature_width=width,
         clip_frames=clips.clip_frames,
         frame_stride=clips.frame_stride,

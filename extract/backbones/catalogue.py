@@ -324,7 +324,7 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
         EMBEDDED: BackboneSpec(
             builds=(lambda: TinyR2Plus1D(classes=17),),
             feature_width=FEATURE_WIDTH,
-            layer="blocks",
+            layer=_MEAN_POOLED,
             clips=_clips(16, 1, 10.0, 112, 112, _GREY),
             licence="Apache-2.0",
             source="trained by pipelines.pretrain on this project's synthetic motion worlds",
