@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 from typer.testing import CliRunner
 
 from extract.store import FeatureStore
@@ -16,14 +17,6 @@ from pipelines.demo import World, demo_lines, run_demo
 def untrimmed(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """`cli.main` in this process; its exit code. Output goes to the captured stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["untrimmed", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 def test_help_of_every_command_has_an_example() -> None:
