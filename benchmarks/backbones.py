@@ -106,7 +106,7 @@ def fixture_weights(fixtures: Path, name: str) -> Backbone:
     sys.path[:0] = [str(fixtures), str(Path(__file__).parents[1] / "tests")]
     import make_weights
 
-    from extract.weights import checkpoint
+    from extract.backbones import checkpoint
 
     folder = next((fixtures / f for f in (name, f"tv_{name}") if (fixtures / f / "manifest.json").is_file()), None)
     if folder is None:

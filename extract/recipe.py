@@ -19,9 +19,9 @@ Positive = Annotated[int, Field(ge=1)]
 class Recipe(BaseModel):
     """What a feature is made with. ``fps`` is samples per second, or ``"native"`` for every decoded frame.
 
-    ``layer``: a module's name, or `OWN_FEATURES`. ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
-    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``. ``pooling`` "network" is the
-    backbone's own, as published.
+    ``layer``: a module's name, or `OWN_FEATURES`; ``pooling`` "network" is the backbone's own, as published.
+    ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
+    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from extract.backbones import EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
-from extract.backbones.loading import default_weights
+from extract.backbones.loading import default_weights, is_named
 from extract.clips import ClipGrid
-from extract.engine import ClipInput, settle_device, settle_engine, settle_precision
+from extract.engine import ClipInput, check_engine, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError, VideoError
 from extract.job import run_here, run_on_cluster
 from extract.recipe import OWN_FEATURES, Recipe
@@ -160,12 +160,13 @@ def run_extraction(
 def prepare(
     paths: str | Path | Sequence[str | Path], out: str | Path, options: Options, *, on_wait: OnWait = _nobody_waits
 ) -> Plan:
-    """The plan that `run_extraction` with these arguments follows; writes nothing. Errors as there."""
+    """The plan that `run_extraction` with these arguments follows; writes nothing into the store. Errors as there."""
     store = FeatureStore.find(out)
+    found = find_videos(_listed(paths))
     setup = settle(options, out, store, on_wait=on_wait)
     if store is not None:
         store.check_recipe(setup.recipe.as_dict())
-    plan = make_plan(find_videos(_listed(paths)), store, setup, options)
+    plan = make_plan(found, store, setup, options)
     _check_space(Path(out), plan)
     return plan
 
@@ -184,10 +185,12 @@ def settle(
     spec = backbone_spec(options.backbone)
     clips = _clips(options, spec)
     _check_inputs(options.backbone, spec)
-    weights = options.weights or default_weights(spec)
-    backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
+    check_engine(options.engine, device, precision)
+    kernel = resize_kernel(options.decoder)
+    weights = options.weights or default_weights(spec)
+    backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
     width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
     recipe = Recipe(
         backbone=options.backbone,
@@ -200,14 +203,14 @@ def settle(
         fps=clips.fps,
         short_side_px=clips.short_side_px,
         crop_px=clips.crop_px,
-        resize_kernel=resize_kernel(options.decoder),
+        resize_kernel=kernel,
         colour=clips.colour,
         mean=clips.mean,
         std=clips.std,
         precision=precision,
         pooling="global-mean" if options.layer or spec.embedded else "network",
     )
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))  # of this process; a cluster may give it few of many
     threads = max(1, cores // options.workers if options.workers else cores - 1)  # one core decodes
     given = ClipInput(clips.clip_frames, clips.crop_px, clips.mean, clips.std, clips.colour, options.layer)
     engine = settle_engine(
@@ -219,7 +222,8 @@ def settle(
         threads=threads,
         on_wait=lambda what: on_wait(what, None),
     )
-    weights = str(Path(weights).absolute()) if Path(weights).is_file() else weights
+    if not is_named(weights):
+        weights = str(Path(weights).absolute())
     return Setup(str(Path(out).absolute()), recipe, weights, device, engine, options.decoder, threads)
 
 

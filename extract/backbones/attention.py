@@ -37,6 +37,10 @@ class NonLocal(nn.Module):
         self.out, self.norm = nn.Conv3d(inner, width, 1), nn.BatchNorm3d(width)
         nn.init.zeros_(self.norm.weight)
 
+    def extra_repr(self) -> str:
+        """What its tensors do not tell."""
+        return f"softmax={self._softmax}, pool={self._pool}"
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> the same shape."""
         pooled = functional.max_pool3d(x, self._pool, self._pool)

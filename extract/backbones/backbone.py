@@ -25,15 +25,15 @@ class Backbone:
     Attributes:
         name: its name, as in `extract.backbones.backbone_spec`.
         spec: its description.
-        weights_sha256: digest of all tensors that change a feature (names, shapes, bytes), whatever file they are
-            from.
+        weights_sha256: digest of all tensors (names, shapes, bytes) but counters that change nothing, whatever file
+            they are from.
         network: the torch module.
     """
 
     def __init__(self, name: str, spec: BackboneSpec, network: Network) -> None:
         self.name, self.spec = name, spec
         self.network = network.eval().requires_grad_(False)
-        self.weights_sha256 = _digest(network)
+        self.weights_sha256 = weights_digest(network)
 
     def features(self, clips: Tensor, boxes: Tensor | None = None, *, layer: str | None = None) -> Tensor:
         """(B, C, T, H, W) float32, normalised -> (B, D), the input of the last linear layer.
@@ -98,9 +98,16 @@ class Backbone:
         clip = self._meta_clip(frames, height, width)
         self._check(clip)
         shadow = self._shadow()
-        if layer is not None:
-            return layer_features(shadow, clip, layer).shape[1]
-        return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
+        try:
+            if layer is not None:
+                return layer_features(shadow, clip, layer).shape[1]
+            return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
+        except (RuntimeError, AssertionError) as error:  # a layer that does not take this size says so in its own way
+            own = self.spec.clips
+            raise UsageError(
+                f"{self.name} cannot take clips of {frames} x {height} x {width}: {str(error).splitlines()[0]}; "
+                f"its own are {own.clip_frames} x {own.crop_px} x {own.crop_px}"
+            ) from error
 
     @property
     def parameters(self) -> int:
@@ -115,6 +122,8 @@ class Backbone:
 
     def _features(self, clips: Tensor, boxes: Tensor | None, layer: str | None) -> Tensor:
         if layer is not None:
+            if boxes is not None:
+                raise UsageError(f"boxes and layer {layer!r} at once: boxes are read from the last maps; ask for one")
             return layer_features(self.network, clips, layer)
         if boxes is None and not self.spec.detection:
             return self.network.features(clips)
@@ -189,9 +198,10 @@ def _watched(network: nn.Module, layer: str) -> Iterator[list[object]]:
     def note(_module: nn.Module, _given: object, out: object) -> None:
         if get_ident() != watcher:  # a pass in another thread, which has its own
             return
-        seen.append(out)
         if not _traced():
+            seen.append(out)
             raise _SeenError
+        seen.append(out.clone() if isinstance(out, Tensor) else out)  # what follows may compute in place
 
     hook = known[layer].register_forward_hook(note)
     try:
@@ -212,8 +222,8 @@ def _check_boxes(boxes: Tensor, clips: int) -> None:
         )
 
 
-def _digest(network: nn.Module) -> str:
-    """BatchNorm's counter of batches changes no feature, and not every file format has it."""
+def weights_digest(network: nn.Module) -> str:
+    """Hexadecimal sha256. BatchNorm's counter of batches is left out: not every file format has it."""
     digest = hashlib.sha256()
     for key, tensor in sorted(network.state_dict().items()):
         if not key.endswith("num_batches_tracked"):

@@ -63,7 +63,7 @@ class C3D(Network):
         if tuple(maps.shape[2:]) != _MAPS:
             raise UsageError(
                 f"C3D's conv5b has {tuple(maps.shape[2:])} positions here, and fc6 takes {_MAPS}: "
-                "expected clips of 16 x 112 x 112; for others ask for a layer before it, such as conv5b"
+                "expected clips of 16 x 112 x 112; for others ask for a layer before it, such as body.conv5b"
             )
         hidden: Tensor = self.fc7(self.fc6(self.pool5(maps).flatten(1)))
         return hidden

@@ -238,7 +238,6 @@ def _i3d_port(spec: BackboneSpec, port: str, eps: float, static: Static) -> Back
     return replace(
         spec,
         builds=(lambda: InceptionI3D(spec.channels, eps=eps, static=static),),
-        clips=spec.presets["video_features"],
         source=f"{spec.source}; computed as the port in {port} does",
         published="",
     )
@@ -369,14 +368,17 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
             37.104,
             paper=_NONLOCAL,
         ),
-        "i3d_nln_r50": _facebook(
-            _i3d_nln,
-            _clips(8, 8, 30.0, 256, 256, _GREY),
-            f"{_PSF}kinetics400/I3D_NLN_8x8_R50.pkl",
-            "Kinetics-400 top-1 74.0, top-5 91.1",
-            35_401_936,
-            48.92,
-            paper=_NONLOCAL,
+        "i3d_nln_r50": replace(
+            _facebook(
+                _i3d_nln,
+                _clips(8, 8, 30.0, 256, 256, _GREY),
+                f"{_PSF}kinetics400/I3D_NLN_8x8_R50.pkl",
+                "Kinetics-400 top-1 74.0, top-5 91.1",
+                35_401_936,
+                48.915,
+                paper=_NONLOCAL,
+            ),
+            least=(2, 17, 17),
         ),
         "slow_r50_4x16": _facebook(
             lambda: residual.slow(4),
@@ -415,7 +417,6 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
             65.71,
             paper=_SLOWFAST,
             feature_width=2304,
-            presets=_EGO4D,
         ),
         "slowfast_r101_8x8": _facebook(
             lambda: residual.slowfast(depth=101),
@@ -454,14 +455,17 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
         "slow_r50_detection:aligned": replace(_SLOW_DETECTION, aligned=True, published=""),
         "slowfast_r50_detection": _SLOWFAST_DETECTION,
         "slowfast_r50_detection:aligned": replace(_SLOWFAST_DETECTION, aligned=True, published=""),
-        "slowfast_r101_ava_nln_32x2": _detection(
-            _slowfast_ava_nln,
-            _SLOWFAST_CLIPS,
-            f"{_PSF}ava/SLOWFAST_32x2_R101_50_50.pkl",
-            "AVA 2.2 mAP 29.1",
-            59_342_488,
-            146.549,
-            2304,
+        "slowfast_r101_ava_nln_32x2": replace(
+            _detection(
+                _slowfast_ava_nln,
+                _SLOWFAST_CLIPS,
+                f"{_PSF}ava/SLOWFAST_32x2_R101_50_50.pkl",
+                "AVA 2.2 mAP 29.1",
+                59_342_488,
+                146.549,
+                2304,
+            ),
+            least=(8, 17, 17),
         ),
         "r3d_18": _torchvision(
             lambda: VideoResNet("r3d_18"),
@@ -565,7 +569,7 @@ def _frames(name: str) -> BackboneSpec:
         layer="input of the last linear layer, mean over the clip's frames",
         clips=ClipDefaults(1, 1, 1, 2.0, side, crop, tuple(how.mean), tuple(how.std)),
         licence="BSD-3-Clause",
-        source=f"torchvision {weights}",
+        source=f"torchvision {weights}; resized bilinearly, whatever it was tested with",
         url=weights.url,
         sha256_prefix=file.rpartition("-")[2].removesuffix(".pth"),
         published=", ".join(f"ImageNet {key.replace('acc@', 'top-')} {value}" for key, value in figures.items()),

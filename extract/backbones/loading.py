@@ -7,9 +7,9 @@ import torch
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.catalogue import EMBEDDED, BackboneSpec, backbone_spec
+from extract.backbones.checkpoint import network_from
 from extract.download import Progress, fetch
 from extract.errors import UsageError
-from extract.weights.checkpoint import network_from
 
 
 def _silent(_done: int, _total: int | None) -> None:
@@ -58,6 +58,11 @@ def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Pr
             raise UsageError(f"--weights pretrained: {name} has no official checkpoint; expected embedded, or a file")
         return fetch(spec.url, sha256_prefix=spec.sha256_prefix, on_progress=on_progress)
     return fetch(weights, on_progress=on_progress) if "://" in weights else Path(weights)
+
+
+def is_named(weights: str) -> bool:
+    """Whether ``weights`` are named by a word or a URL, and not by a path."""
+    return weights in ("embedded", "pretrained") or weights.startswith("random:") or "://" in weights
 
 
 def _random(name: str, spec: BackboneSpec, seed: str) -> Backbone:

@@ -1,6 +1,6 @@
 """The engine: runs a backbone over uint8 clips in torch or in OpenVINO."""
 
-from extract.engine._choose import settle_engine
+from extract.engine._choose import check_engine, settle_engine
 from extract.engine._engine import Engine, unit_clips
 from extract.engine._model import ClipInput
 from extract.engine._openvino import available as openvino_available
@@ -12,6 +12,7 @@ __all__ = [
     "Device",
     "Engine",
     "Precision",
+    "check_engine",
     "has_amx",
     "openvino_available",
     "openvino_precisions",

@@ -7,9 +7,10 @@ A GPU computes batches of one fixed shape, the last filled up with zeros.
 B clips, T frames, H W pixels, D features.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from typing import TypeVar
 
 import numpy as np
@@ -39,7 +40,7 @@ class Engine:
     """A backbone ready to compute.
 
     Args:
-        backbone: the network. On a GPU it is moved there; otherwise it is not changed.
+        backbone: the network. It is not changed; torch computes with a copy.
         given: its clips.
         engine: "torch", "compile" or "openvino", settled.
         device: "cpu" or "cuda", settled.
@@ -60,7 +61,7 @@ class Engine:
         precision: Precision = "fp32",
         threads: int = 1,
     ) -> None:
-        self._unit = unit_clips(given, device)
+        self._unit, self._apart = unit_clips(given, device), device != "cpu"
         self._pool = ThreadPoolExecutor(threads if device == "cpu" else 1, initializer=_alone)
         self.batch = self._unit * (threads if device == "cpu" else 1)
         if engine == "openvino":
@@ -77,10 +78,16 @@ class Engine:
 
     def run(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.float32]]]]:
         """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order."""
-        remaining = iter(clips)
-        while batch := list(islice(remaining, self.batch)):
+        for batch in self._batches(clips):
             rows = self.features(np.stack([clip for _, clip in batch]))
             yield [(key, row) for (key, _), row in zip(batch, rows, strict=True)]
+
+    def _batches(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.uint8]]]]:
+        """On a GPU no batch holds clips of two keys (videos), so that batches are cut by the video alone."""
+        streams = (group for _, group in groupby(clips, key=lambda pair: id(pair[0]))) if self._apart else [iter(clips)]
+        for stream in streams:
+            while batch := list(islice(stream, self.batch)):
+                yield batch
 
     def _filled(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if len(clips) == self._unit:
@@ -91,13 +98,16 @@ class Engine:
 
 
 def _alone() -> None:
-    """A thread of the pool computes by itself: torch's own threads of each operator are not for it."""
+    """A thread of the pool computes by itself. torch takes this for the default of threads started later, too."""
     torch.set_num_threads(1)
 
 
 def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, precision: Precision) -> Compute:
     """Channels last, BatchNorm folded, arithmetic in ``precision``."""
-    model = folded(ClipModel(backbone, given)).eval().to(device)
+    model: torch.nn.Module = copy.deepcopy(ClipModel(backbone, given)).eval()
+    if given.layer is None:  # a layer's own output would be folded with what follows it
+        model = folded(model)
+    model.to(device)
     for part in model.modules():
         if isinstance(part, torch.nn.Conv3d | torch.nn.Conv2d):
             spatial = torch.channels_last_3d if isinstance(part, torch.nn.Conv3d) else torch.channels_last
@@ -106,7 +116,11 @@ def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, pr
 
     def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(clips).to(device)
-        with torch.inference_mode(), torch.autocast(device, _DTYPES[precision], enabled=precision != "fp32"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device, _DTYPES[precision], enabled=precision != "fp32"),
+            torch.backends.cudnn.flags(allow_tf32=False),  # fp32 means fp32
+        ):
             rows: torch.Tensor = run(pixels)
         return rows.float().cpu().numpy()
 

@@ -4,10 +4,9 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbones import Backbone
+from extract.backbones.backbone import weights_digest
+from extract.cache import code_digest, room_beside
 from extract.download import cache_folder
 from extract.engine._model import ClipInput, ClipModel
 
-_FORM = 1  # of kept graphs; with another number, others are made
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -70,16 +70,24 @@ def _core() -> Any:  # noqa: ANN401 - has no types
 def _graph(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
     """The network as an OpenVINO graph; kept in the cache folder, because making it takes many seconds."""
     kept = cache_folder() / f"openvino-{_key(backbone, given)}.xml"
-    if kept.is_file() and kept.with_suffix(".bin").is_file():
-        return _core().read_model(kept)
+    with suppress(OSError, RuntimeError):  # not there yet, or damaged
+        if _bytes_digest(kept.with_suffix(".bin")) == kept.with_suffix(".sha256").read_text(encoding="utf-8"):
+            return _core().read_model(kept)
     graph = _converted(backbone, given)
     _keep(graph, kept)
     return graph
 
 
 def _key(backbone: Backbone, given: ClipInput) -> str:
-    what = [_FORM, backbone.name, backbone.weights_sha256, repr(given), version("openvino"), version("torch")]
+    """Of all that the graph depends on: values, structure, clips, code and libraries."""
+    network = backbone.network
+    what = [weights_digest(network), repr(network), repr(given), code_digest(), version("openvino"), version("torch")]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def _bytes_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _converted(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
@@ -107,17 +115,13 @@ def _unlogged() -> Iterator[None]:
 
 
 def _keep(graph: Any, kept: Path) -> None:  # noqa: ANN401
-    """Save the graph, its weights first. A cache that cannot be written is no error, only slower."""
+    """Save the graph and the digest of its weights. A cache that cannot be written is no error, only slower."""
     import openvino
 
-    unfinished = kept.with_name(f"{os.getpid()}-{kept.name}")
-    weights = unfinished.with_suffix(".bin")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, RuntimeError), room_beside(kept) as room:
+        unfinished = room / kept.name
         openvino.save_model(graph, unfinished, compress_to_fp16=False)
-        weights.replace(kept.with_suffix(".bin"))
-        unfinished.replace(kept)
-    except (OSError, RuntimeError):
-        for part in (unfinished, weights):
-            if part.exists():
-                part.unlink()
+        digest = _bytes_digest(unfinished.with_suffix(".bin"))
+        unfinished.with_suffix(".sha256").write_text(digest, encoding="utf-8")
+        for suffix in (".bin", ".xml", ".sha256"):
+            unfinished.with_suffix(suffix).replace(kept.with_suffix(suffix))

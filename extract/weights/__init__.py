@@ -1,1 +1,1 @@
-"""Official checkpoints: reading their files, and renaming their tensors."""
+"""Official checkpoints: reading their files, and renaming their tensors. Knows no network."""

@@ -210,9 +210,7 @@ _TENSORFLOW: tuple[Rule, ...] = (
 def _tensorflow(state: Mapping[str, Tensor]) -> State:
     """Kernels (T, H, W, in, out) -> (out, in, T, H, W); a norm without gamma has a weight of one."""
     renamed = {
-        name: tensor.permute(4, 3, 0, 1, 2).contiguous()
-        if tensor.ndim == 5 and "norm" not in name
-        else tensor.flatten()
+        name: tensor.permute(4, 3, 0, 1, 2).contiguous() if _is_kernel(name, tensor) else tensor.flatten()
         for name, tensor in _renamed(state, _TENSORFLOW).items()
     }
     for name in [name for name in renamed if name.endswith(".norm.bias")]:

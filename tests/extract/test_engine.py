@@ -162,6 +162,27 @@ def test_features_of_a_layer(backbone: Backbone, engine: str) -> None:
     np.testing.assert_allclose(found, backbone.features(x, layer="blocks.2").numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        (EMBEDDED, "stem.0.0"),  # a convolution, whose norm must not be folded into it
+        ("frames:resnet18", "body.layer1.0.bn2"),  # what follows computes in place
+        ("r3d_18", "body.layer1.0.conv1.1"),
+        ("c3d_sports1m", "fc6"),  # behind the maps
+    ],
+)
+def test_layers_are_the_same_in_every_engine(engine: str, name: str, layer: str) -> None:
+    backbone = load_backbone(name, "random:0")
+    size = (16, 112) if "c3d" in name else (4, 64)
+    clips = some_clips(1, size)
+    x = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
+    x = (x - torch.tensor(MEAN).view(3, 1, 1, 1)) / torch.tensor(STD).view(3, 1, 1, 1)
+    wanted = backbone.features(x, layer=layer).numpy()
+    found = Engine(backbone, given(size, layer=layer), engine=engine).features(clips)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("name", [EMBEDDED, "r2plus1d_18", "s3d", "slowfast_r50_8x8", "r2plus1d_r50"])
 def test_folding_leaves_no_norm_and_changes_nothing(name: str) -> None:
     torch.manual_seed(0)
@@ -330,6 +351,8 @@ def test_right_is_within_one_percent_of_each_clip() -> None:
 def test_engines_that_cannot_be_are_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--engine 'onnx'; expected auto, torch, compile, openvino"):
         settled(backbone, "onnx")
+    with pytest.raises(UsageError, match=r"--engine compile computes no layers \(stem\); use --engine torch"):
+        settle_engine("compile", backbone, given(layer="stem"), device="cpu", precision="fp32", threads=1)
     with pytest.raises(UsageError, match="--engine openvino computes on the CPU"):
         settled(backbone, "openvino", device="cuda")
     if openvino_available():
@@ -352,9 +375,32 @@ def test_openvino_graphs_are_kept_and_read_again(
     first = engine_of(backbone, "openvino").features(clips)
     (graph,) = empty_cache.glob("openvino-*.xml")
     assert graph.with_suffix(".bin").is_file()
-    assert len(list(empty_cache.iterdir())) == 2, "nothing unfinished is left"
-    monkeypatch.setattr(_openvino, "_converted", None)
+    assert {path.suffix for path in empty_cache.iterdir()} == {".xml", ".bin", ".sha256"}, "nothing unfinished is left"
+    with monkeypatch.context() as patch:
+        patch.setattr(_openvino, "_converted", None)
+        np.testing.assert_array_equal(engine_of(backbone, "openvino").features(clips), first)
+    weights = graph.with_suffix(".bin")
+    weights.write_bytes(bytes(weights.stat().st_size))  # as after a power cut
     np.testing.assert_array_equal(engine_of(backbone, "openvino").features(clips), first)
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_a_changed_network_gets_a_graph_of_its_own(backbone: Backbone) -> None:
+    clips = some_clips(1)
+    before = engine_of(backbone, "openvino").features(clips)
+    changed = load_backbone(EMBEDDED, "random:0")
+    for block in (module for module in changed.network.modules() if isinstance(module, nn.BatchNorm3d)):
+        block.eps = 0.1
+    assert not np.allclose(engine_of(changed, "openvino").features(clips), before, rtol=1e-3)
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_auto_takes_torch_where_openvino_fails(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an operator that it does not know")
+
+    monkeypatch.setattr(_openvino, "_converted", fail)
+    assert settled(load_backbone("r3d_18", "random:0"), "auto")[0] == "torch"
 
 
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")

@@ -173,6 +173,17 @@ def test_extract_says_what_it_waits_for(
     assert "trying the engines for slowfast_r50_4x16, once on this machine" in shown.err
 
 
+@pytest.mark.parametrize("wrong", [{"engine": "onnx"}, {"precision": "int3"}, {"decoder": "vlc"}, {"device": "tpu"}])
+def test_wrong_options_are_told_before_a_download(
+    wrong: dict[str, str], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extract.backbones.loading.fetch", None)
+    with pytest.raises(UsageError, match=next(iter(wrong.values()))):
+        pipelines.extract(archive, tmp_path / "f.zarr", backbone="i3d_r50", **wrong)
+    with pytest.raises(InputError, match="does not exist"):
+        pipelines.extract(tmp_path / "nowhere", tmp_path / "f.zarr", backbone="i3d_r50")
+
+
 def test_offline_without_weights_says_what_to_do(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

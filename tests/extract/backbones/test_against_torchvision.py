@@ -1,5 +1,6 @@
 """torchvision's own forward passes are the reference for its networks; its files load by their names."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ SHAPES = {
     "mvit_v2_s": (1, 3, 16, 224, 224),
     "swin3d_t": (1, 3, 8, 64, 64),
 }
-IMAGES = ["resnet18", "vgg11", "densenet121", "vit_b_16", "googlenet", "inception_v3"]
+IMAGES = ["resnet18", "vgg11", "densenet121", "vit_b_16", "mnasnet0_5", "googlenet", "inception_v3"]
+# Names in older official files, which torchvision's own loaders translate.
+OLDER = {
+    "densenet121": (r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2."),
+    "vit_b_16": (r"\.mlp\.([03])\.", lambda found: f".mlp.linear_{1 + int(found[1]) // 3}."),
+}
 
 
 def spread(network: nn.Module) -> nn.Module:
@@ -51,3 +57,15 @@ def test_image_networks(name: str, tmp_path: Path) -> None:
     clips = torch.randn(1, 3, 1, side, side)
     with torch.inference_mode():
         torch.testing.assert_close(backbone.logits(clips), original(clips[:, :, 0]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_image_networks_in_older_files(name: str, tmp_path: Path) -> None:
+    pattern, replacement = OLDER[name]
+    original = models.get_model(name, weights=None)
+    state = {re.sub(pattern, replacement, key): value for key, value in original.state_dict().items()}
+    assert state.keys() != original.state_dict().keys()
+    torch.save(state, tmp_path / "old.pth")
+    torch.save(original.state_dict(), tmp_path / "new.pth")
+    old, new = (load_backbone(f"frames:{name}", tmp_path / file) for file in ("old.pth", "new.pth"))
+    assert old.weights_sha256 == new.weights_sha256

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract.backbones import BACKBONES, EMBEDDED, Backbone, backbone_spec, load_backbone
+from extract.backbones import BACKBONES, EMBEDDED, Backbone, backbone_spec, checkpoint, load_backbone
 from extract.backbones.torchvision_video import MViT
 from extract.errors import InputError, MachineError, UsageError
 
@@ -174,6 +174,8 @@ def test_boxes_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=told):
             backbone.features(clips, torch.tensor([[0.0, 0.0, 0.0, 9.0, 9.0], box]))
+    with pytest.raises(UsageError, match="boxes and layer .* at once"):
+        backbone.features(clips, torch.tensor([[0.0, 0.0, 0.0, 9.0, 9.0]]), layer="body.res4")
     with pytest.raises(UsageError, match=r"boxes have shape \(2, 4\); expected \(N, 5\)"):
         backbone.features(clips, torch.zeros(2, 4))
     assert backbone.features(clips, torch.zeros(0, 5)).shape == (0, 2048)
@@ -196,6 +198,7 @@ def test_logits_of_boxes_need_a_detection_network() -> None:
         ("c3d_sports1m", (4, 112, 112), r"c3d_sports1m expected at least \(8, 16, 16\)"),
         ("mvit_v2_s", (8, 224, 224), "MViT's positions expect 16 x 224 x 224"),
         ("i3d_r50", (1, 64, 64), r"expected at least \(2, 1, 1\)"),
+        ("i3d_nln_r50", (8, 16, 16), r"expected at least \(2, 17, 17\)"),
     ],
 )
 def test_sizes_that_a_network_cannot_take(name: str, shape: tuple[int, int, int], told: str) -> None:
@@ -204,6 +207,24 @@ def test_sizes_that_a_network_cannot_take(name: str, shape: tuple[int, int, int]
         backbone.features(torch.zeros(1, 3, *shape))
     with pytest.raises(UsageError, match=told):
         backbone.width(*shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "told"),
+    [
+        ("frames:vit_b_16", (1, 192, 192), "cannot take clips of 1 x 192 x 192: .*; its own are 1 x 224 x 224"),
+        ("frames:alexnet", (1, 32, 32), "frames:alexnet cannot take clips of 1 x 32 x 32"),
+    ],
+)
+def test_sizes_that_layers_refuse_in_their_own_words(name: str, shape: tuple[int, int, int], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        random_backbone(name).width(*shape)
+
+
+@pytest.mark.parametrize("name", ["slowfast_r101_ava_nln_32x2", "i3d_nln_r50", "s3d", "c3d_sports1m"])
+def test_the_least_clip_is_enough(name: str) -> None:
+    backbone = random_backbone(name)
+    assert backbone.maps(torch.zeros(1, 3, *backbone.spec.least)).ndim == 5
 
 
 @pytest.mark.parametrize("name", ["slow_r50_8x8", "i3d_inception_rgb", "x3d_s", "s3d"])
@@ -288,10 +309,15 @@ def test_a_file_of_another_network_is_refused_with_its_likely_name(tmp_path: Pat
     path = tmp_path / "w.safetensors"
     state = random_backbone("i3d_r50").network.state_dict()
     save_file(state, path)
-    refused(path, "another network than c2d_r50: of another shape .*; it looks like weights of i3d_r50", "c2d_r50")
+    refused(path, "another network than c2d_r50: of another shape .*; it looks like weights of i3d_r50$", "c2d_r50")
     refused(
         path, "than slowfast_r50_8x8: missing slow.stem.* and \\d+ more; unexpected body.*i3d_r50", "slowfast_r50_8x8"
     )
+    wide = {**state, "classifier.weight": torch.zeros(400, 100)}
+    save_file(wide, path)
+    refused(path, r"of another shape classifier.weight of \(400, 100\) for \(400, 2048\)", "i3d_r50")
+    save_file(random_backbone("slow_r50_8x8").network.state_dict(), path)
+    refused(path, "it looks like weights of slow_r50_4x16 or slow_r50_8x8$", "c2d_r50")
     first = next(iter(state))
     save_file({key: value for key, value in state.items() if key != first}, path)
     refused(path, f"than i3d_r50: missing {first}$", "i3d_r50")
@@ -319,7 +345,10 @@ def test_translated_files_are_kept_and_a_broken_copy_is_made_again(
 ) -> None:
     monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "w.pth"
-    torch.save({"model_state": random_backbone("r3d_18").network.state_dict()}, source)
+    names = {"classifier.weight": "fc.weight", "classifier.bias": "fc.bias"}
+    state = random_backbone("r3d_18").network.state_dict()
+    official = {names.get(key, key.removeprefix("body.")): value for key, value in state.items()}
+    torch.save({"model_state": official}, source)
     first = load_backbone("r3d_18", source)
     (kept,) = (tmp_path / "cache" / "weights").glob("converted-*.safetensors")
     assert load_file(kept).keys() == {k for k in first.network.state_dict() if not k.endswith("num_batches_tracked")}
@@ -328,6 +357,17 @@ def test_translated_files_are_kept_and_a_broken_copy_is_made_again(
     (tmp_path / "readonly").write_text("a file, where the cache folder should be")
     monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "readonly"))
     assert load_backbone("r3d_18", source).weights_sha256 == first.weights_sha256
+
+
+def test_what_is_read_in_parts_or_by_no_format_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "cache"))
+    state = random_backbone("r3d_18").network.state_dict()
+    torch.save(state, tmp_path / "ours.pth")  # no official names: no translation to keep
+    load_backbone("r3d_18", tmp_path / "ours.pth")
+    torch.save({k.removeprefix("body."): v for k, v in state.items()}, tmp_path / "model.meta")
+    (tmp_path / "model.index").write_text("beside TensorFlow's index, other files may hold the values")
+    assert checkpoint._kept(tmp_path / "model.meta") is None
+    assert not (tmp_path / "cache").exists()
 
 
 def test_pretrained_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

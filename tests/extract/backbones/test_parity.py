@@ -13,9 +13,8 @@ from checkpoints import c3d_blob, caffe2_bytes, torch_bytes, v1_layer
 from parity import FOLDERS, assert_near, backbone_name, needs_fixtures
 from torch import Tensor, nn
 
-from extract.backbones import Backbone, backbone_spec, insert_nonlocal, load_backbone, residual
+from extract.backbones import Backbone, backbone_spec, checkpoint, insert_nonlocal, load_backbone, residual
 from extract.backbones.anatomy import parameters
-from extract.weights import checkpoint
 
 pytestmark = needs_fixtures
 _EXPECTED = [

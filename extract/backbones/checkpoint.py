@@ -1,8 +1,10 @@
 """From a checkpoint file to a network with its weights, strictly: every tensor has its place, or it is an error."""
 
 import hashlib
-import os
+import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +16,16 @@ from torch import Tensor, nn
 from extract.backbones.catalogue import BACKBONES, BackboneSpec
 from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network
+from extract.cache import code_digest, room_beside
 from extract.download import cache_folder
 from extract.errors import InputError
 from extract.weights.files import read_tensors
 from extract.weights.names import FORMATS, State, format_of
 
-_CACHE_FORM = 1  # of converted files; with another number, others are written
 _SHOWN = 3
+# Names in torchvision's older files, which its own loaders translate: densenet.py, vision_transformer.py.
+_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+_MLP = (re.compile(r"\.mlp\.linear_([12])\."), lambda found: f".mlp.{3 * (int(found[1]) - 1)}.")
 _COUNTER = "num_batches_tracked"  # BatchNorm's, of no use here; some formats have it
 
 
@@ -59,17 +64,30 @@ def _state(path: Path, network: Network) -> State:
     """The tensors of ``path`` under our names; translated files are kept as safetensors for the next time."""
     if isinstance(network, ImageNetwork):
         return _image_names(_tensors(path), network.last_layer)
-    if path.suffix == ".safetensors" or not path.is_file():
+    kept = _kept(path)
+    if kept is None:
         return _translated(_tensors(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    kept = cache_folder() / f"converted-{_CACHE_FORM}-{digest[:32]}.safetensors"
     try:
         return load_file(kept)
     except (OSError, SafetensorError):  # not there yet, or cut short
-        state = _translated(_tensors(path))
-    _keep(kept, state)
+        tensors = _tensors(path)
+    state = _translated(tensors)
+    if format_of(tensors) is not None:
+        _keep(kept, state)
     return state
+
+
+def _kept(path: Path) -> Path | None:
+    """Where the translated tensors of ``path`` are kept; None for those that are read as they are, or in parts."""
+    if path.suffix == ".safetensors" or path.with_suffix(".index").is_file():  # ours, or of TensorFlow
+        return None
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError:  # the reader says what is wrong with it
+        return None
+    digest.update(code_digest().encode())
+    return cache_folder() / f"converted-{digest.hexdigest()[:32]}.safetensors"
 
 
 def _tensors(path: Path) -> State:
@@ -86,6 +104,7 @@ def _image_names(tensors: Mapping[str, Tensor], last_layer: str) -> State:
     """Torchvision's names of an image network, below ours."""
     if any(name.startswith("body.") for name in tensors):
         return dict(tensors)
+    tensors = {_DENSE.sub(r"\1\2", _MLP[0].sub(_MLP[1], name)): tensor for name, tensor in tensors.items()}
     return {
         f"classifier.{name.removeprefix(last_layer + '.')}" if name.startswith(last_layer + ".") else f"body.{name}": t
         for name, t in tensors.items()
@@ -94,14 +113,10 @@ def _image_names(tensors: Mapping[str, Tensor], last_layer: str) -> State:
 
 def _keep(kept: Path, state: State) -> None:
     """Write translated tensors beside the downloads. A cache that cannot be written is no error, only slower."""
-    unfinished = kept.with_suffix(f".{os.getpid()}.part")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, SafetensorError), room_beside(kept) as room:
+        unfinished = room / kept.name
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
         unfinished.replace(kept)
-    except (OSError, SafetensorError):
-        if unfinished.exists():
-            unfinished.unlink()
 
 
 def _empty(build: Callable[[], Network]) -> Network:
@@ -118,8 +133,9 @@ def _fitted(build: Callable[[], Network], state: State) -> Network:
         network.classifier = nn.Identity()
     else:
         state["classifier.weight"] = weight.flatten(1)  # 1 x 1 x 1 convolutions, in some
-        classes, width = state["classifier.weight"].shape
-        network.classifier = nn.Linear(width, classes, device="meta")
+        last = network.classifier
+        assert isinstance(last, nn.Linear)  # noqa: S101 - as every network is built
+        network.classifier = nn.Linear(last.in_features, len(weight), device="meta")
     return network
 
 
@@ -139,10 +155,13 @@ def _misfit(network: Network, state: State) -> _Misfit:
 
 def _filled(network: Network, state: State) -> Network:
     wanted = network.state_dict()
-    values = {
-        name: torch.zeros((), dtype=torch.int64) if name.endswith(_COUNTER) else state[name].to(tensor.dtype)
-        for name, tensor in wanted.items()
-    }
+    values = OrderedDict(
+        {
+            name: torch.zeros((), dtype=torch.int64) if name.endswith(_COUNTER) else state[name].to(tensor.dtype)
+            for name, tensor in wanted.items()
+        }
+    )
+    values._metadata = wanted._metadata  # type: ignore[attr-defined]  # versions, which some modules ask for
     network.load_state_dict(values, assign=True)
     return network
 
@@ -163,8 +182,8 @@ def _refusal(path: Path, name: str, misfit: _Misfit, state: State) -> str:
         )
         if names
     )
-    likely = _likely(state)
-    hint = f"; it looks like weights of {likely}" if likely and likely != name else ""
+    likely = [other for other in _likely(state) if other != name]
+    hint = f"; it looks like weights of {' or '.join(likely)}" if likely else ""
     return f"{path} holds weights of another network than {name}: {found}{hint}"
 
 
@@ -173,9 +192,10 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _likely(state: State) -> str | None:
-    """The backbone whose tensors these are."""
-    for name, spec in BACKBONES.items():
-        if any(not _misfit(_fitted(build, dict(state)), state) for build in spec.builds):
-            return name
-    return None
+def _likely(state: State) -> list[str]:
+    """The backbones whose tensors these are."""
+    return [
+        name
+        for name, spec in BACKBONES.items()
+        if ":" not in name and any(not _misfit(_fitted(build, dict(state)), state) for build in spec.builds)
+    ]
