@@ -1,7 +1,7 @@
 """Backbones: how fast on this machine, and how far each engine and precision lies from torch in fp32.
 
-    python benchmarks/backbones.py speed                       # 8 min; writes results/backbones.json
-    python benchmarks/backbones.py accuracy FIXTURES VIDEOS    # 20 min; writes results/backbones_accuracy.json
+    python benchmarks/backbones.py speed                       # 3 min; writes results/backbones.json
+    python benchmarks/backbones.py accuracy FIXTURES VIDEOS    # 15 min; writes results/backbones_accuracy.json
 
 *plain*: torch, eager, fp32, one clip at a time, all cores: what other tools do. *auto*: what `extract` takes here. Both
 are measured in turn, ``ROUNDS`` times, and the medians count; so is the best rate of a matrix product, the limit.
