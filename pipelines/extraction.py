@@ -211,7 +211,7 @@ def settle(
         pooling="global-mean" if options.layer or spec.embedded else "network",
     )
     cores = len(os.sched_getaffinity(0))  # of this process; a cluster may give it few of many
-    threads = max(1, cores // options.workers if options.workers else cores - 1)  # one core decodes
+    threads = max(1, cores // max(1, options.workers))  # decoding goes on beside them, and seldom needs a core
     given = ClipInput(clips.clip_frames, clips.crop_px, clips.mean, clips.std, clips.colour, options.layer)
     engine = settle_engine(
         options.engine,

@@ -59,7 +59,8 @@ def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], No
         meter.show(
             share,
             f"{now.videos_done} of {now.videos} videos · {now.clips_done} clips · "
-            f"{now.clips_done / elapsed_s:.0f} clips/s · {share * now.video_s / elapsed_s:.0f}× real time{failed}",
+            f"{_pace(now.clips_done / elapsed_s)} clips/s · "
+            f"{_pace(share * now.video_s / elapsed_s)}× real time{failed}",
         )
 
     return on_plan, on_progress
@@ -70,14 +71,18 @@ def follow_waiting(meter: Meter) -> Callable[[str, float | None], None]:
     return lambda what, share: meter.show(share or 0.0, what)
 
 
+def _pace(per_s: float) -> str:
+    return f"{per_s:.0f}" if per_s >= 10 else f"{per_s:.2g}"
+
+
 def summary_lines(summary: Summary) -> Iterator[str]:
     """What an extraction did."""
     busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.busy_s.items())
     if summary.videos:
         yield (
             f"{summary.videos} videos, {summary.clips} clips in {duration(summary.seconds)}: "
-            f"{summary.clips_per_s:.0f} clips/s, {summary.times_real_time:.0f}× real time; bound by {summary.bound_by} "
-            f"(busy: {busy})"
+            f"{_pace(summary.clips_per_s)} clips/s, {_pace(summary.times_real_time)}× real time; "
+            f"bound by {summary.bound_by} (busy: {busy})"
         )
     if summary.already_done:
         yield f"{summary.already_done} videos were in the store already"
