@@ -10,6 +10,7 @@ B clips, T frames, H W pixels, D features.
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -102,6 +103,11 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
+def _exact_gpu() -> AbstractContextManager[None]:
+    """fp32 means fp32, not TF32; and the same algorithm each time, not the fastest of the moment."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
+
+
 def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, precision: Precision) -> Compute:
     """Channels last, BatchNorm folded, arithmetic in ``precision``."""
     model: torch.nn.Module = copy.deepcopy(ClipModel(backbone, given)).eval()
@@ -119,7 +125,7 @@ def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, pr
         with (
             torch.inference_mode(),
             torch.autocast(device, _DTYPES[precision], enabled=precision != "fp32"),
-            torch.backends.cudnn.flags(allow_tf32=False),  # fp32 means fp32
+            _exact_gpu() if device == "cuda" else nullcontext(),
         ):
             rows: torch.Tensor = run(pixels)
         return rows.float().cpu().numpy()

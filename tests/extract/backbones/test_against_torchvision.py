@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from extract.backbones import load_backbone
+from extract.backbones import backbone_spec, load_backbone
 
 SHAPES = {
     "r3d_18": (1, 3, 8, 64, 64),
@@ -69,3 +69,15 @@ def test_image_networks_in_older_files(name: str, tmp_path: Path) -> None:
     torch.save(original.state_dict(), tmp_path / "new.pth")
     old, new = (load_backbone(f"frames:{name}", tmp_path / file) for file in ("old.pth", "new.pth"))
     assert old.weights_sha256 == new.weights_sha256
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_descriptions_are_torchvisions(name: str) -> None:
+    spec, weights = backbone_spec(name), models.get_model_weights(name).DEFAULT
+    how, figures = weights.transforms(), weights.meta["_metrics"]["Kinetics-400"]
+    assert spec.url == weights.url
+    assert spec.parameters == weights.meta["num_params"]
+    published = [float(figure) for figure in re.findall(r"\d+\.\d+", spec.published)]
+    assert published == pytest.approx([figures["acc@1"], figures["acc@5"]], abs=0.0051)
+    assert (spec.clips.mean, spec.clips.std) == (tuple(how.mean), tuple(how.std))
+    assert (spec.clips.crop_px, spec.clips.short_side_px) == (how.crop_size[0], min(how.resize_size))
