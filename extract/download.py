@@ -22,7 +22,7 @@ from time import sleep
 from typing import TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from extract.errors import InputError, MachineError, UntrimmedError, UsageError
 from extract.urls import text_without_secrets, without_secrets
@@ -218,7 +218,8 @@ def _start_over(part: Path, total: int | None, whole: str) -> None:
 def _answer(url: str, part: Path, left: _Part) -> Iterator[HTTPResponse]:
     """The response with a file or the wanted part of it; anything else is a _RequestError."""
     with _translated(part):
-        response: HTTPResponse = urlopen(_request(url, left), timeout=_TIMEOUT_S)  # noqa: S310 - `_checked` is before
+        # An opener of its own: urlopen keeps the proxies of its first call for ever.
+        response: HTTPResponse = build_opener().open(_request(url, left), timeout=_TIMEOUT_S)
     with response:
         if response.status not in (200, 206):
             raise _RequestError(f"the server answered {response.status}, expected 200", passes=False)

@@ -162,6 +162,7 @@ def prepare(
 ) -> Plan:
     """The plan that `run_extraction` with these arguments follows; writes nothing into the store. Errors as there."""
     store = FeatureStore.find(out)
+    _check(options, store)
     found = find_videos(_listed(paths))
     setup = settle(options, out, store, on_wait=on_wait)
     if store is not None:
@@ -173,6 +174,19 @@ def prepare(
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _check(options: Options, store: FeatureStore | None) -> None:
+    """What can be told of the options at once, before anything is searched, downloaded or tried."""
+    spec = backbone_spec(options.backbone)
+    _clips(options, spec)
+    _check_inputs(options.backbone, spec)
+    device = settle_device(options.device)
+    check_engine(options.engine, device, settle_precision(_precision(options, store, device), device))
+    resize_kernel(options.decoder)
+    weights = options.weights or default_weights(spec)
+    if not is_named(weights) and not any(Path(weights + suffix).exists() for suffix in ("", ".index")):
+        raise InputError(f"no weights file {weights}; expected a checkpoint of {options.backbone}, or `pretrained`")
 
 
 def settle(
@@ -187,8 +201,6 @@ def settle(
     _check_inputs(options.backbone, spec)
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
-    check_engine(options.engine, device, precision)
-    kernel = resize_kernel(options.decoder)
     weights = options.weights or default_weights(spec)
     backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
     width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
@@ -203,7 +215,7 @@ def settle(
         fps=clips.fps,
         short_side_px=clips.short_side_px,
         crop_px=clips.crop_px,
-        resize_kernel=kernel,
+        resize_kernel=resize_kernel(options.decoder),
         colour=clips.colour,
         mean=clips.mean,
         std=clips.std,

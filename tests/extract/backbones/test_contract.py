@@ -35,7 +35,7 @@ def random_backbone(name: str) -> Backbone:
     return load_backbone(name, "random:0")
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     return random_backbone(request.param)
 
