@@ -61,7 +61,7 @@ def matrix_product_rate(dtype: torch.dtype) -> float:
     for n in _SIZES:
         a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
         a @ b
-        best = max(best, *(2e-9 * n**3 / seconds(lambda a=a, b=b: a @ b) for _ in range(5)))  # type: ignore[misc]
+        best = max(best, *(2e-9 * n**3 / seconds(partial(torch.matmul, a, b)) for _ in range(5)))
     return best
 
 
@@ -115,7 +115,7 @@ def fixture_weights(fixtures: Path, name: str) -> Backbone:
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items() if not key.endswith("tracked")}
     spec = BACKBONES[name]
     state = checkpoint._translated(tensors)
-    return Backbone(name, spec, checkpoint._filled(checkpoint._fitted(spec.builds[0], state), state))
+    return Backbone(name, spec, checkpoint._filled(checkpoint._fitted(checkpoint._empty(spec.builds[0]), state), state))
 
 
 def real_clip(videos: Path, backbone: Backbone, size: tuple[int, int]) -> NDArray[np.uint8]:

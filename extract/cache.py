@@ -1,4 +1,4 @@
-"""Files in the cache folder that this project makes itself: named by the code that made them, written whole or not."""
+"""Files in the cache folder: those that this project makes itself are named by the code that made them, and whole."""
 
 import hashlib
 import tempfile
@@ -18,6 +18,12 @@ def code_digest() -> str:
         for path in sorted((Path(__file__).parent / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal. Raises OSError when the file cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import Request, build_opener
 
+from extract.cache import file_sha256
 from extract.errors import InputError, MachineError, UntrimmedError, UsageError
 from extract.urls import text_without_secrets, without_secrets
 
@@ -56,7 +57,7 @@ class _Part:
     version: str = ""
 
 
-def _say_nothing(done_bytes: int, total_bytes: int | None) -> None:
+def say_nothing(done_bytes: int, total_bytes: int | None) -> None:
     """Progress for nobody."""
 
 
@@ -86,7 +87,7 @@ def cached(url: str) -> Path | None:
         return path if _is_usable(path, "") else None
 
 
-def fetch(url: str, *, sha256_prefix: str = "", on_progress: Progress = _say_nothing) -> Path:
+def fetch(url: str, *, sha256_prefix: str = "", on_progress: Progress = say_nothing) -> Path:
     """The whole file behind ``url`` in the cache, downloaded first when it is not there.
 
     A download that was cut short goes on where it stopped, if the server still has the same file.
@@ -147,7 +148,7 @@ def _is_usable(path: Path, prefix: str) -> bool:
         return False
     if record is not None:
         return record.get("size_bytes") == path.stat().st_size and str(record.get("sha256")).startswith(prefix)
-    if prefix and not (digest := _sha256(path)).startswith(prefix):
+    if prefix and not (digest := file_sha256(path)).startswith(prefix):
         raise InputError(
             f"{path} was put there by hand and has SHA-256 {digest}, expected one that begins with {prefix}; "
             "remove it, or pass it as --weights FILE if it is meant"
@@ -296,7 +297,7 @@ def _discard(part: Path) -> None:
 
 def _finish(url: str, part: Path, path: Path, prefix: str) -> None:
     """Check the part file, make it durable, and only then give it its name."""
-    digest = _sha256(part)
+    digest = file_sha256(part)
     if not digest.startswith(prefix):
         _discard(part)
         raise InputError(
@@ -311,11 +312,6 @@ def _finish(url: str, part: Path, path: Path, prefix: str) -> None:
     _write_json(_beside(path, ".json"), record)
     _sync(path.parent)
     _discard(part)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

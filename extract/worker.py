@@ -144,6 +144,12 @@ def decoding_process() -> DecodingProcess:
     return DecodingProcess()
 
 
+def clip_input(recipe: Recipe) -> ClipInput:
+    """What the engine is given by ``recipe``."""
+    layer = None if recipe.layer == OWN_FEATURES else recipe.layer
+    return ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
+
+
 @lru_cache(maxsize=1)
 def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int) -> Engine:
     """One engine for each process: loaded with its first unit, never sent over the network."""
@@ -153,9 +159,9 @@ def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int
             f"this worker's weights of {recipe.backbone} ({without_secrets(weights)}) have digest "
             f"{backbone.weights_sha256[:12]}, the job's {recipe.weights_sha256[:12]}; give every worker the same file"
         )
-    layer = None if recipe.layer == OWN_FEATURES else recipe.layer
-    given = ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
-    return Engine(backbone, given, engine=engine, device=device, precision=recipe.precision, threads=threads)
+    return Engine(
+        backbone, clip_input(recipe), engine=engine, device=device, precision=recipe.precision, threads=threads
+    )
 
 
 def _clips_ahead(recipe: Recipe) -> int:

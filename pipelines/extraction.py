@@ -12,7 +12,7 @@ from typing import Any, Literal
 from extract.backbones import EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
 from extract.backbones.loading import default_weights, is_named
 from extract.clips import ClipGrid
-from extract.engine import ClipInput, check_engine, settle_device, settle_engine, settle_precision
+from extract.engine import check_engine, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError, VideoError
 from extract.job import run_here, run_on_cluster
 from extract.recipe import OWN_FEATURES, Recipe
@@ -20,7 +20,7 @@ from extract.sources import Found, Source, find_videos, fingerprint
 from extract.store import FeatureStore
 from extract.urls import without_secrets
 from extract.video import VideoInfo, probe_all, resize_kernel
-from extract.worker import Failed, Setup, Task, Unit, UnitResult
+from extract.worker import Failed, Setup, Task, Unit, UnitResult, clip_input
 
 UNIT_VIDEO_S = 600.0  # at most this much video in one unit of several videos
 UNITS_PER_WORKER = 4  # at least, where there is video enough
@@ -224,11 +224,10 @@ def settle(
     )
     cores = len(os.sched_getaffinity(0))  # of this process; a cluster may give it few of many
     threads = max(1, cores // max(1, options.workers))  # decoding goes on beside them, and seldom needs a core
-    given = ClipInput(clips.clip_frames, clips.crop_px, clips.mean, clips.std, clips.colour, options.layer)
     engine = settle_engine(
         options.engine,
         backbone,
-        given,
+        clip_input(recipe),
         device=device,
         precision=precision,
         threads=threads,

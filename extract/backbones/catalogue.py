@@ -262,7 +262,6 @@ def _c3d(pool5: Literal["ceil", "pad"]) -> BackboneSpec:
 
 _NONLOCAL = "Wang et al., CVPR 2018"
 _SLOWFAST = "Feichtenhofer et al., ICCV 2019"
-_X3D_PAPER = "Feichtenhofer, CVPR 2020"
 _TRAN18 = "Tran et al., CVPR 2018"
 
 
@@ -279,15 +278,32 @@ def _slowfast_ava_nln() -> Network:
     return network
 
 
-def _x3d(window: Triple) -> tuple[Callable[[], Network], Callable[[], Network]]:
-    """Pytorchvideo's form, and PySlowFast's."""
-    return (lambda: X3D(window)), (lambda: X3D(window, norm_all_shortcuts=True))
+def _x3d(window: Triple, clips: ClipDefaults, letter: str, published: str, gmac: float) -> BackboneSpec:
+    """In pytorchvideo's form, and in PySlowFast's."""
+    return _facebook(
+        lambda: X3D(window),
+        clips,
+        f"{_PTV}kinetics/X3D_{letter}.pyth",
+        published,
+        3_794_274,
+        gmac,
+        paper="Feichtenhofer, CVPR 2020",
+        other_builds=(lambda: X3D(window, norm_all_shortcuts=True),),
+    )
 
 
-def _x3d_spec(window: Triple, clips: ClipDefaults, letter: str, published: str, gmac: float) -> BackboneSpec:
-    build, other = _x3d(window)
-    url = f"{_PTV}kinetics/X3D_{letter}.pyth"
-    return _facebook(build, clips, url, published, 3_794_274, gmac, paper=_X3D_PAPER, other_builds=(other,))
+def _video_resnet(name: str, sha256_prefix: str, top_1: str, parameters: int, gmac: float) -> BackboneSpec:
+    return _torchvision(
+        lambda: VideoResNet(name),
+        _clips(16, 1, 15.0, 128, 112, _TV_KINETICS),
+        f"{name}-{sha256_prefix}.pth",
+        f"Kinetics-400 top-1 {top_1}",
+        parameters,
+        gmac,
+        paper=_TRAN18,
+        width=512,
+        stride_px=16,
+    )
 
 
 _SLOWFAST_CLIPS = _clips(32, 2, 30.0, 256, 256, _GREY)
@@ -448,9 +464,9 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
             75.15,
             paper=_TRAN18,
         ),
-        "x3d_xs": _x3d_spec((4, 5, 5), _clips(4, 12, 30.0, 182, 182, _GREY), "XS", "Kinetics-400 top-1 69.12", 0.841),
-        "x3d_s": _x3d_spec((13, 5, 5), _clips(13, 6, 30.0, 182, 182, _GREY), "S", "Kinetics-400 top-1 73.33", 2.725),
-        "x3d_m": _x3d_spec((16, 7, 7), _clips(16, 5, 30.0, 256, 256, _GREY), "M", "Kinetics-400 top-1 75.94", 6.183),
+        "x3d_xs": _x3d((4, 5, 5), _clips(4, 12, 30.0, 182, 182, _GREY), "XS", "Kinetics-400 top-1 69.12", 0.841),
+        "x3d_s": _x3d((13, 5, 5), _clips(13, 6, 30.0, 182, 182, _GREY), "S", "Kinetics-400 top-1 73.33", 2.725),
+        "x3d_m": _x3d((16, 7, 7), _clips(16, 5, 30.0, 256, 256, _GREY), "M", "Kinetics-400 top-1 75.94", 6.183),
         "slow_r50_detection": _SLOW_DETECTION,
         "slow_r50_detection:aligned": replace(_SLOW_DETECTION, aligned=True, published=""),
         "slowfast_r50_detection": _SLOWFAST_DETECTION,
@@ -467,39 +483,9 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
             ),
             least=(8, 17, 17),
         ),
-        "r3d_18": _torchvision(
-            lambda: VideoResNet("r3d_18"),
-            _clips(16, 1, 15.0, 128, 112, _TV_KINETICS),
-            "r3d_18-b3b3357e.pth",
-            "Kinetics-400 top-1 63.20, top-5 83.48",
-            33_371_472,
-            40.697,
-            paper=_TRAN18,
-            width=512,
-            stride_px=16,
-        ),
-        "mc3_18": _torchvision(
-            lambda: VideoResNet("mc3_18"),
-            _clips(16, 1, 15.0, 128, 112, _TV_KINETICS),
-            "mc3_18-a90a0ba3.pth",
-            "Kinetics-400 top-1 63.96, top-5 84.13",
-            11_695_440,
-            43.343,
-            paper=_TRAN18,
-            width=512,
-            stride_px=16,
-        ),
-        "r2plus1d_18": _torchvision(
-            lambda: VideoResNet("r2plus1d_18"),
-            _clips(16, 1, 15.0, 128, 112, _TV_KINETICS),
-            "r2plus1d_18-91a641e6.pth",
-            "Kinetics-400 top-1 67.46, top-5 86.18",
-            31_505_325,
-            40.519,
-            paper=_TRAN18,
-            width=512,
-            stride_px=16,
-        ),
+        "r3d_18": _video_resnet("r3d_18", "b3b3357e", "63.20, top-5 83.48", 33_371_472, 40.697),
+        "mc3_18": _video_resnet("mc3_18", "a90a0ba3", "63.96, top-5 84.13", 11_695_440, 43.343),
+        "r2plus1d_18": _video_resnet("r2plus1d_18", "91a641e6", "67.46, top-5 86.18", 31_505_325, 40.519),
         "s3d": _torchvision(
             S3D,
             _clips(128, 1, 15.0, 256, 224, _TV_KINETICS),

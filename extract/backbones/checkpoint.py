@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from extract.backbones.catalogue import BACKBONES, BackboneSpec
 from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network
-from extract.cache import code_digest, room_beside
+from extract.cache import code_digest, file_sha256, room_beside
 from extract.download import cache_folder
 from extract.errors import InputError
 from extract.weights.files import read_tensors
@@ -26,6 +26,7 @@ _SHOWN = 3
 # Names in torchvision's older files, which its own loaders translate: densenet.py, vision_transformer.py.
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _MLP = (re.compile(r"\.mlp\.linear_([12])\."), lambda found: f".mlp.{3 * (int(found[1]) - 1)}.")
+_LAST = "classifier.weight"
 _COUNTER = "num_batches_tracked"  # BatchNorm's, of no use here; some formats have it
 
 
@@ -51,10 +52,10 @@ def network_from(name: str, spec: BackboneSpec, path: Path) -> Network:
         InputError: a missing or broken file, or one of another network; the message names the first tensors that are
             missing, unexpected or of another shape, and the backbone that the file seems to be of.
     """
-    state = _state(path, _empty(spec.builds[0]))
-    candidates = [_fitted(build, state) for build in spec.builds]
-    network = min(candidates, key=lambda candidate: len(_misfit(candidate, state)))
-    misfit = _misfit(network, state)
+    networks = [_empty(build) for build in spec.builds]
+    state = _state(path, networks[0])
+    tried = [(_misfit(_fitted(network, state), state), network) for network in networks]
+    misfit, network = min(tried, key=lambda pair: len(pair[0]))
     if misfit:
         raise InputError(_refusal(path, name, misfit, state))
     return _filled(network, state)
@@ -82,12 +83,10 @@ def _kept(path: Path) -> Path | None:
     if path.suffix == ".safetensors" or path.with_suffix(".index").is_file():  # ours, or of TensorFlow
         return None
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+        what = file_sha256(path) + code_digest()
     except OSError:  # the reader says what is wrong with it
         return None
-    digest.update(code_digest().encode())
-    return cache_folder() / f"converted-{digest.hexdigest()[:32]}.safetensors"
+    return cache_folder() / f"converted-{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _tensors(path: Path) -> State:
@@ -97,7 +96,10 @@ def _tensors(path: Path) -> State:
 def _translated(tensors: Mapping[str, Tensor]) -> State:
     """Under our names, where the format is known; as they are otherwise, which may be our own."""
     known = format_of(tensors)
-    return known.translate(tensors) if known else dict(tensors)
+    state = known.translate(tensors) if known else dict(tensors)
+    if _LAST in state:
+        state[_LAST] = state[_LAST].flatten(1)  # a 1 x 1 x 1 convolution, in some
+    return state
 
 
 def _image_names(tensors: Mapping[str, Tensor], last_layer: str) -> State:
@@ -125,17 +127,14 @@ def _empty(build: Callable[[], Network]) -> Network:
         return build()
 
 
-def _fitted(build: Callable[[], Network], state: State) -> Network:
-    """An empty network whose last layer is the file's."""
-    network = _empty(build)
-    weight = state.get("classifier.weight")
-    if weight is None:
+def _fitted(network: Network, state: State) -> Network:
+    """An empty network with the file's last layer in place of its own."""
+    if _LAST not in state:
         network.classifier = nn.Identity()
-    else:
-        state["classifier.weight"] = weight.flatten(1)  # 1 x 1 x 1 convolutions, in some
-        last = network.classifier
-        assert isinstance(last, nn.Linear)  # noqa: S101 - as every network is built
-        network.classifier = nn.Linear(last.in_features, len(weight), device="meta")
+        return network
+    last = network.classifier
+    assert isinstance(last, nn.Linear)  # noqa: S101 - as every network is built
+    network.classifier = nn.Linear(last.in_features, len(state[_LAST]), device="meta")
     return network
 
 
@@ -197,5 +196,5 @@ def _likely(state: State) -> list[str]:
     return [
         name
         for name, spec in BACKBONES.items()
-        if ":" not in name and any(not _misfit(_fitted(build, dict(state)), state) for build in spec.builds)
+        if ":" not in name and any(not _misfit(_fitted(_empty(build), state), state) for build in spec.builds)
     ]

@@ -8,16 +8,12 @@ import torch
 from extract.backbones.backbone import Backbone
 from extract.backbones.catalogue import EMBEDDED, BackboneSpec, backbone_spec
 from extract.backbones.checkpoint import network_from
-from extract.download import Progress, fetch
+from extract.download import Progress, fetch, say_nothing
 from extract.errors import UsageError
 
 
-def _silent(_done: int, _total: int | None) -> None:
-    """Nobody watches."""
-
-
 def load_backbone(
-    name: str = EMBEDDED, weights: str | Path | None = None, *, on_progress: Progress = _silent
+    name: str = EMBEDDED, weights: str | Path | None = None, *, on_progress: Progress = say_nothing
 ) -> Backbone:
     """The backbone ``name`` with ``weights``.
 
@@ -51,7 +47,7 @@ def default_weights(spec: BackboneSpec) -> str:
     return "embedded" if spec.embedded else "pretrained"
 
 
-def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Progress = _silent) -> Path:
+def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Progress = say_nothing) -> Path:
     """The local file of ``weights``, which are "pretrained", a URL or a path. Errors as `load_backbone`."""
     if weights == "pretrained":
         if not spec.url:

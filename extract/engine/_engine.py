@@ -63,8 +63,9 @@ class Engine:
         threads: int = 1,
     ) -> None:
         self._unit, self._apart = unit_clips(given, device), device != "cpu"
-        self._pool = ThreadPoolExecutor(threads if device == "cpu" else 1, initializer=_alone)
-        self.batch = self._unit * (threads if device == "cpu" else 1)
+        callers = threads if device == "cpu" else 1
+        self._pool = ThreadPoolExecutor(callers, initializer=_alone)
+        self.batch = self._unit * callers
         if engine == "openvino":
             self._compute: Compute = _openvino.compiled(backbone, given, precision, threads)
         else:
@@ -110,9 +111,8 @@ def _exact_gpu() -> AbstractContextManager[None]:
 
 def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, precision: Precision) -> Compute:
     """Channels last, BatchNorm folded, arithmetic in ``precision``."""
-    model: torch.nn.Module = copy.deepcopy(ClipModel(backbone, given)).eval()
-    if given.layer is None:  # a layer's own output would be folded with what follows it
-        model = folded(model)
+    whole = ClipModel(backbone, given).eval()
+    model = folded(whole) if given.layer is None else copy.deepcopy(whole)  # a layer may lie where norms are folded
     model.to(device)
     for part in model.modules():
         if isinstance(part, torch.nn.Conv3d | torch.nn.Conv2d):

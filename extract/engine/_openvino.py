@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from extract.backbones import Backbone
 from extract.backbones.backbone import weights_digest
-from extract.cache import code_digest, room_beside
+from extract.cache import code_digest, file_sha256, room_beside
 from extract.download import cache_folder
 from extract.engine._model import ClipInput, ClipModel
 
@@ -71,7 +71,7 @@ def _graph(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
     """The network as an OpenVINO graph; kept in the cache folder, because making it takes many seconds."""
     kept = cache_folder() / f"openvino-{_key(backbone, given)}.xml"
     with suppress(OSError, RuntimeError):  # not there yet, or damaged
-        if _bytes_digest(kept.with_suffix(".bin")) == kept.with_suffix(".sha256").read_text(encoding="utf-8"):
+        if file_sha256(kept.with_suffix(".bin")) == kept.with_suffix(".sha256").read_text(encoding="utf-8"):
             return _core().read_model(kept)
     graph = _converted(backbone, given)
     _keep(graph, kept)
@@ -83,11 +83,6 @@ def _key(backbone: Backbone, given: ClipInput) -> str:
     network = backbone.network
     what = [weights_digest(network), repr(network), repr(given), code_digest(), version("openvino"), version("torch")]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-
-
-def _bytes_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _converted(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
@@ -121,7 +116,7 @@ def _keep(graph: Any, kept: Path) -> None:  # noqa: ANN401
     with suppress(OSError, RuntimeError), room_beside(kept) as room:
         unfinished = room / kept.name
         openvino.save_model(graph, unfinished, compress_to_fp16=False)
-        digest = _bytes_digest(unfinished.with_suffix(".bin"))
+        digest = file_sha256(unfinished.with_suffix(".bin"))
         unfinished.with_suffix(".sha256").write_text(digest, encoding="utf-8")
         for suffix in (".bin", ".xml", ".sha256"):
             unfinished.with_suffix(suffix).replace(kept.with_suffix(suffix))
