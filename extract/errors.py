@@ -56,3 +56,7 @@ class MachineError(UntrimmedError, OSError):
     """The machine lacks something: disk space, a permission, a device, a library."""
 
     exit_code = 3
+
+
+class DeviceLostError(MachineError):
+    """The GPU of this process answers nothing any more; another process may still use it."""

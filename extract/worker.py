@@ -54,6 +54,7 @@ class Setup:
     engine: str
     decoder: str
     threads: int
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
         _on_error(process.kill),
     ):
         for batch in engine.run(decoding):
+            _check_stop(setup.job)
             for reading, row in batch:
                 reading.rows.append(row)
             on_clips(len(batch))
@@ -127,6 +129,19 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
         model_s=computed - began - decoding.waiting_s,
         store_s=time.perf_counter() - computed,
     )
+
+
+_stopped_jobs: set[str] = set()
+
+
+def stop_units(job: str) -> None:
+    """Have the units of ``job`` in this process end at their next batch, with InterruptedError."""
+    _stopped_jobs.add(job)
+
+
+def _check_stop(job: str) -> None:
+    if job in _stopped_jobs:
+        raise InterruptedError("the job was stopped")
 
 
 @contextmanager
