@@ -151,16 +151,23 @@ def rows_of(sequence: FeatureSequence, grid: ClipGrid, fps: float | None, *, dec
         rate = declared_fps if declared_fps and padded.all() else _native_rate(sequence, grid)
     first_s, span_s = clips * grid.hop / rate, grid.span / rate
     centre_s = (sequence.start_s + sequence.stop_s) / 2
-    off_s = np.where(padded, sequence.start_s - first_s, centre_s - (first_s + span_s / 2))
-    worst = int(np.argmax(np.abs(off_s)))
-    error_s = abs(float(off_s[worst]))
-    if not error_s <= 0.5 / rate + _CLOCK_S:
+    off_s = np.abs(np.where(padded, sequence.start_s - first_s, centre_s - (first_s + span_s / 2)))
+    off = off_s > 0.5 / rate + _CLOCK_S
+    if off.any():
+        clip = int(np.argmax(off))
+        why = " or a varying frame rate. At a fixed --fps the latter does not matter; " if fps is None else "; "
         raise IrregularGridError(
-            f"clip {worst} lies {error_s:.3f} s from where {rate:g} frames per second put it: the video has holes in"
-            " time or a varying frame rate, which this layout cannot express. Take npz, which has the seconds of"
-            " each clip, or extract at a fixed --fps"
+            f"clip {clip} lies {off_s[clip]:.3f} s from where {rate:g} frames per second put it, because of a hole"
+            f" in time{why}npz has the seconds of each clip"
         )
-    return Rows(rate, sequence.duration_s, error_s, len(clips), int(np.sum(padded)), int(np.sum(sequence.damaged)))
+    return Rows(
+        fps=rate,
+        duration_s=sequence.duration_s,
+        error_s=float(off_s.max()),
+        clips=len(clips),
+        padded=int(np.sum(padded)),
+        damaged=int(np.sum(sequence.damaged)),
+    )
 
 
 def _native_rate(sequence: FeatureSequence, grid: ClipGrid) -> float:

@@ -221,8 +221,8 @@ def test_a_refusal_says_where_and_what_to_do(tmp_path: Path) -> None:
     store = new_store(tmp_path / "store")
     add(store, "b.mp4", *irregular("hole"))
     result = export_store(store, tmp_path / "out", layout="opentad")
-    assert "s from where 10 frames per second put it: the video has holes" in result.failed[0].detail
-    assert "Take npz" in result.failed[0].detail
+    detail = "because of a hole in time; npz has the seconds of each clip"
+    assert result.failed[0].detail == f"clip 20 lies 16.000 s from where 10 frames per second put it, {detail}"
     assert not (tmp_path / "out").exists()
 
 
