@@ -1,34 +1,39 @@
-"""The store's only access to files: whole objects under string keys, with the few promises it builds on.
-
-Every write is durable on return. Nothing is listed, moved to another key or changed in place, so that an
-object store can stand behind the same five methods.
-"""
+"""Objects in files."""
 
 import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from extract.errors import MachineError, UntrimmedError
+from extract.store.objects._interface import Listed, shown
 
 _SCRATCH = "_tmp"
+_SHARED_LEVELS = 2  # folders nearest to the root, in which several processes make folders
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class LocalObjects:
-    """Objects as files below the folder ``root``, which is made when the first object is written.
-
-    All methods raise MachineError when the machine refuses: a full disk, a missing permission.
-    """
+    """Objects as files below the folder ``root``, which is made when the first object is written."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()
+
+    def __reduce__(self) -> tuple[type["LocalObjects"], tuple[Path]]:
+        return LocalObjects, (self.root,)
+
+    @property
+    def url(self) -> str:
+        """The absolute path."""
+        return str(self.root)
 
     def get(self, key: str) -> bytes | None:
         """The whole object, or None where there is none."""
@@ -46,9 +51,17 @@ class LocalObjects:
                 with (self.root / key).open("rb") as file:
                     file.seek(start)
                     del buffer[file.readinto(buffer) :]
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 buffer.clear()
         return buffer
+
+    def size(self, key: str) -> int | None:
+        """Length in bytes, or None where there is no object."""
+        with self._explained(f"read {key}"):
+            try:
+                return (self.root / key).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def put_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
         """Write objects, each replaced as a whole: a reader sees the old bytes or the new ones."""
@@ -72,6 +85,29 @@ class LocalObjects:
             _sync_folders(changed)
             return made
 
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, and folders that are empty then, but for those where others may just make theirs."""
+        folders: set[Path] = set()
+        for key in keys:
+            with self._explained(f"delete {key}"):
+                (self.root / key).unlink(missing_ok=True)
+                folders.update((self.root / key).relative_to(self.root).parents)
+        with self._explained("delete"):
+            for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+                if len(folder.parts) > _SHARED_LEVELS:
+                    _remove_if_empty(self.root / folder)
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """All objects below the folder ``prefix``; those that are gone before they are reached are left out."""
+        now_s = time.time()
+        with self._explained(f"list {prefix}"):
+            for folder, _, names in os.walk(self.root / prefix, onerror=_raise_unless_gone):
+                for name in names:
+                    path = Path(folder, name)
+                    with suppress(FileNotFoundError):
+                        status = path.stat()
+                        yield Listed(path.relative_to(self.root).as_posix(), status.st_size, now_s - status.st_mtime)
+
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
         """Wait for, then hold, the lock ``name``; it ends with its process, however that ends."""
@@ -84,6 +120,31 @@ class LocalObjects:
             yield
         finally:
             os.close(lock)
+
+    def is_unused(self) -> bool:
+        """Whether the folder is missing, empty, or left by a creation cut short."""
+        with self._explained("read"):
+            if not self.root.exists():
+                return True
+            if not self.root.is_dir():
+                return False
+            return all(
+                entry.name == _SCRATCH or (entry.name == "_log" and not any(entry.iterdir()))
+                for entry in self.root.iterdir()
+            )
+
+    def found(self) -> str:
+        """What there is in place of a store, and what to do, for the end of a sentence."""
+        if not self.root.exists():
+            return "there is no such folder. Check the path, or extract into it first"
+        if not self.root.is_dir():
+            return "it is a file. Give the folder that features were extracted into"
+        names = sorted(entry.name for entry in self.root.iterdir())
+        return f"it holds {shown(names)}, no _log. Give the folder that features were extracted into"
+
+    def for_zarr(self) -> str:
+        """The absolute path."""
+        return str(self.root)
 
     @contextmanager
     def _temporary(self, data: bytes) -> Iterator[Path]:
@@ -116,17 +177,6 @@ class LocalObjects:
         return f"{error.strerror or error}. Everything committed is safe; check the disk and try again"
 
 
-def is_unused(folder: Path) -> bool:
-    """Whether a store may be made in ``folder``: it is missing, empty, or left by a creation cut short."""
-    if not folder.exists():
-        return True
-    if not folder.is_dir():
-        return False
-    return all(
-        entry.name == _SCRATCH or (entry.name == "_log" and not any(entry.iterdir())) for entry in folder.iterdir()
-    )
-
-
 def _make_folder(folder: Path) -> set[Path]:
     """Make a folder and its parents; returns those that have a new entry and must be synced."""
     if folder.is_dir():
@@ -134,6 +184,21 @@ def _make_folder(folder: Path) -> set[Path]:
     changed = _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     return {*changed, folder.parent}
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in _NOT_EMPTY:
+            raise
 
 
 def _sync_folders(folders: set[Path]) -> None:
