@@ -3,7 +3,7 @@
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,26 +14,29 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbones import load_backbone
-from extract.clipping import Clip, clips_of, reading_options
+from extract.clipping import Clip, ClipSpan, SeamError, clips_of, reading_options
 from extract.engine import ClipInput, Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import OWN_FEATURES, Recipe
-from extract.store import FeatureStore, Receipt, UnstorableError, VideoFeatures
+from extract.store import FeatureStore, Receipt, Span, UnstorableError, VideoFeatures
 from extract.urls import without_secrets
 from extract.video import DecodingProcess, ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
+_TRANSIENT = frozenset(("io_error",))  # reasons that may pass: a storage or a network that failed
+RETRY_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video of a job. ``duration_s`` is the container's figure, None where it has none."""
+    """One video of a job, or a span of it. ``duration_s`` is the container's figure, None where it has none."""
 
     video_id: str
     path: str
     fingerprint: str
     duration_s: float | None
+    span: ClipSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What every worker of a job needs to know; settled once, when the job is planned."""
+    """What every worker of a job needs to know; settled once, when the job is planned.
+
+    ``threads`` compute clips in each worker, which has ``cores`` cores of its machine for itself.
+    """
 
     store: str
     recipe: Recipe
@@ -54,6 +60,7 @@ class Setup:
     engine: str
     decoder: str
     threads: int
+    cores: float = 1.0
     job: str = ""
 
 
@@ -69,7 +76,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """What became of a unit. ``video_s``: seconds of video read; the other ``*_s``: seconds each stage was busy."""
+    """What became of a unit. ``video_s``: seconds of video read; the other ``*_s``: seconds each stage was busy.
+
+    ``unsplit``: spans that would not add up to their videos, which are to be read in one piece.
+    """
 
     receipt: Receipt | None
     failed: tuple[Failed, ...]
@@ -78,6 +88,7 @@ class UnitResult:
     decode_s: float
     model_s: float
     store_s: float
+    unsplit: tuple[Task, ...] = ()
 
 
 @dataclass
@@ -88,29 +99,80 @@ class _Reading:
     info: VideoInfo | None = None
     report: ReadReport | None = None
     failed: Failed | None = None
+    seam: bool = False
+    ends: bool = True
     started: float = field(default_factory=time.time)
     marks: list[tuple[float, float, int, bool]] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are clips to store."""
+        return self.failed is None and not self.seam and bool(self.rows)
+
+    @property
+    def video_s(self) -> float:
+        """Seconds of video from the first clip to the end of the last."""
+        return self.marks[-1][1] - self.marks[0][0]
 
 
 def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda _clips: None) -> UnitResult:
     """Read the unit's videos, run the backbone, and write one segment, which nobody sees before it is committed.
 
     Decoding goes on in a process of its own while the backbone computes, so that a decoder's crash ends no more than
-    its video. A video that fails is named in the result and does not touch the others. ``on_clips`` is called with
-    the number of clips of each batch.
+    its video. A video that fails is named in the result and does not touch the others; where its storage failed, it is
+    tried again, for about half a minute. ``on_clips`` is called with the number of clips of each batch.
 
     Raises:
-        MachineError: the store cannot be written.
+        MachineError: the store cannot be written, or the memory is too small for one clip.
+        DeviceLostError: the GPU answers no more.
+        InterruptedError: `stop_units` was called.
     """
-    engine = _engine(setup.recipe, setup.weights, setup.device, setup.engine, setup.threads)
-    readings = [_Reading(task) for task in unit.tasks]
+    engine = engine_for(setup)
+    readings, busy = _compute(setup, engine, unit.tasks, on_clips)
+    for wait_s in RETRY_AFTER_S:
+        again = [at for at, r in enumerate(readings) if r.failed is not None and r.failed.reason in _TRANSIENT]
+        if not again:
+            break
+        time.sleep(wait_s)
+        fresh, more = _compute(setup, engine, [readings[at].task for at in again], on_clips)
+        busy = busy + more
+        for at, reading in zip(again, fresh, strict=True):
+            readings[at] = reading
+    began = time.perf_counter()
+    receipt = _write(setup, readings)
+    return UnitResult(
+        receipt=receipt,
+        failed=tuple(reading.failed for reading in readings if reading.failed is not None),
+        clips=sum(len(reading.rows) for reading in readings if reading.kept),
+        video_s=sum(reading.video_s for reading in readings if reading.kept),
+        decode_s=busy.decode_s,
+        model_s=busy.model_s,
+        store_s=time.perf_counter() - began,
+        unsplit=tuple(reading.task for reading in readings if reading.seam),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    decode_s: float
+    model_s: float
+
+    def __add__(self, other: "_Busy") -> "_Busy":
+        return _Busy(self.decode_s + other.decode_s, self.model_s + other.model_s)
+
+
+def _compute(
+    setup: Setup, engine: Engine, tasks: Sequence[Task], on_clips: Callable[[int], None]
+) -> tuple[list[_Reading], _Busy]:
+    """Read ``tasks`` and run the backbone over their clips."""
+    readings = [_Reading(task) for task in tasks]
     began = time.perf_counter()
     process, clips = decoding_process(), _read_all(setup, readings)
     # After an error nobody waits for the child: it is killed before the reading thread is joined.
     with (
         _on_error(process.close),
-        Prefetch(clips, _clips_ahead(setup.recipe)) as decoding,
+        Prefetch(clips, clips_ahead(setup.recipe)) as decoding,
         _on_error(process.kill),
     ):
         for batch in engine.run(decoding):
@@ -118,17 +180,8 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
             for reading, row in batch:
                 reading.rows.append(row)
             on_clips(len(batch))
-    computed = time.perf_counter()
-    receipt = _write(setup, readings)
-    return UnitResult(
-        receipt=receipt,
-        failed=tuple(reading.failed for reading in readings if reading.failed is not None),
-        clips=sum(video.rows for video in receipt.videos) if receipt else 0,
-        video_s=sum(video.duration_s for video in receipt.videos) if receipt else 0.0,
-        decode_s=decoding.producing_s,
-        model_s=computed - began - decoding.waiting_s,
-        store_s=time.perf_counter() - computed,
-    )
+    model_s = time.perf_counter() - began - decoding.waiting_s
+    return readings, _Busy(decoding.producing_s, model_s)
 
 
 _stopped_jobs: set[str] = set()
@@ -165,6 +218,11 @@ def clip_input(recipe: Recipe) -> ClipInput:
     return ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
 
 
+def engine_for(setup: Setup) -> Engine:
+    """The engine of a job in this process; loaded when it is first asked for."""
+    return _engine(setup.recipe, setup.weights, setup.device, setup.engine, setup.threads)
+
+
 @lru_cache(maxsize=1)
 def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int) -> Engine:
     """One engine for each process: loaded with its first unit, never sent over the network."""
@@ -179,7 +237,7 @@ def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int
     )
 
 
-def _clips_ahead(recipe: Recipe) -> int:
+def clips_ahead(recipe: Recipe) -> int:
     """How many decoded clips may wait for the backbone."""
     return max(1, min(48, _AHEAD_BYTES // (3 * recipe.clip_frames * recipe.crop_px**2)))
 
@@ -190,6 +248,8 @@ def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading
             for clip in _read(setup, reading):
                 reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
                 yield reading, clip.frames
+        except SeamError:
+            reading.seam = True
         except VideoError as error:
             reading.failed = _failed(reading.task, error.reason, error.detail)
         except (MachineError, UsageError):
@@ -200,13 +260,14 @@ def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading
 
 def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
     reading.started = time.time()
-    options = reading_options(setup.recipe, setup.decoder)
-    with decoding_process().open_video(reading.task.path, **options) as reader:
+    task = reading.task
+    options = reading_options(setup.recipe, setup.decoder, task.span)
+    with decoding_process().open_video(task.path, **options) as reader:
         reading.info = reader.info
-        yield from clips_of(reader, setup.recipe)
+        reading.ends = yield from clips_of(reader, setup.recipe, task.span)
         reading.report = reader.report
-    if not reading.marks:
-        raise VideoError(reading.task.path, "no_frames", "no frame could be decoded")
+    if not reading.marks and task.span is None:
+        raise VideoError(task.path, "no_frames", "no frame could be decoded")
 
 
 def _failed(task: Task, reason: str, detail: str) -> Failed:
@@ -216,7 +277,7 @@ def _failed(task: Task, reason: str, detail: str) -> Failed:
 def _write(setup: Setup, readings: list[_Reading]) -> Receipt | None:
     """One segment of what did not fail; a video whose values the store cannot hold fails, and the others go on."""
     store = FeatureStore.open(setup.store)
-    videos = {r.task.video_id: _video_features(setup, r) for r in readings if r.failed is None}
+    videos = {r.task.video_id: _video_features(setup, r) for r in readings if r.kept}
     while videos:
         try:
             return store.write_segment(list(videos.values()))
@@ -242,6 +303,7 @@ def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
         fingerprint=reading.task.fingerprint,
         status="partial" if report.partial else "ok",
         provenance=_provenance(setup, reading, info, report),
+        span=None if reading.task.span is None else Span(reading.task.span.first, reading.ends),
     )
 
 

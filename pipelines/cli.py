@@ -32,6 +32,26 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+Paths = Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")]
+Store = Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")]
+Backbone = Annotated[str, typer.Option(help="Network that reads the clips; see `untrimmed backbones`.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="embedded, pretrained (official, fetched once), a checkpoint FILE or URL, random:SEED."),
+]
+Preset = Annotated[str | None, typer.Option(help="Clips of a published feature set; see `untrimmed backbones NAME`.")]
+Layer = Annotated[str | None, typer.Option(help="Mean of this layer's maps in place of the features.")]
+ClipFrames = Annotated[int | None, typer.Option(help="Frames of a clip. These six: the backbone's own.")]
+FrameStride = Annotated[int | None, typer.Option(help="Samples between two frames of a clip.")]
+Hop = Annotated[int | None, typer.Option(help="Samples between the starts of two clips.")]
+Fps = Annotated[str | None, typer.Option(help="Samples per second, or native.")]
+ShortSide = Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels.")]
+Crop = Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Engine = Annotated[str, typer.Option(help="auto, torch, compile or openvino.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Decoder = Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")]
+Workers = Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)]
 FAILED_INPUTS = 4
 STOPPED = 130
 _GO_ON = frozenset({"extract", "demo"})
@@ -146,7 +166,7 @@ def synthesize(
 
 @app.command(epilog="Example: untrimmed scan archive/ --problems")
 def scan(
-    paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],
+    paths: Paths,
     problems: Annotated[bool, typer.Option("--problems", help="List only videos with problems.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -170,30 +190,29 @@ def scan(
 
 @app.command(epilog="Example: untrimmed extract archive/ -o features.zarr --workers 2")
 def extract(
-    paths: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or URLs of videos.", metavar="PATH…")],
+    paths: Paths,
     output: Annotated[str, typer.Option("--output", "-o", help="The feature store; made, or gone on with.")],
-    backbone: Annotated[
-        str, typer.Option(help="Network that reads the clips; see `untrimmed backbones`.")
-    ] = "tiny_r2plus1d",
-    weights: Annotated[
-        str | None,
-        typer.Option(help="embedded, pretrained (official, fetched once), a checkpoint FILE or URL, random:SEED."),
+    backbone: Backbone = "tiny_r2plus1d",
+    weights: Weights = None,
+    preset: Preset = None,
+    layer: Layer = None,
+    clip_frames: ClipFrames = None,
+    frame_stride: FrameStride = None,
+    hop: Hop = None,
+    fps: Fps = None,
+    short_side: ShortSide = None,
+    crop: Crop = None,
+    precision: Precision = "auto",
+    engine: Engine = "auto",
+    device: Device = "auto",
+    decoder: Decoder = "auto",
+    workers: Workers = 0,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Work on this Dask scheduler: tcp://HOST:PORT, or its scheduler file.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Clips of a published feature set; see `untrimmed backbones NAME`.")
+    cluster: Annotated[
+        str | None, typer.Option(help="Work on a cluster that this YAML file describes (SLURM, SSH, …).")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Mean of this layer's maps in place of the features.")] = None,
-    clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip. These six: the backbone's own.")] = None,
-    frame_stride: Annotated[int | None, typer.Option(help="Samples between two frames of a clip.")] = None,
-    hop: Annotated[int | None, typer.Option(help="Samples between the starts of two clips.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Samples per second, or native.")] = None,
-    short_side: Annotated[int | None, typer.Option(help="Shorter side of the resized frame, in pixels.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch, compile or openvino.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    decoder: Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)] = 0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try videos again that failed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Json = False,
@@ -202,7 +221,8 @@ def extract(
 ) -> None:
     """Read videos, run the backbone over their clips, keep the features. Run it again to go on where it stopped."""
     from pipelines.extraction import Options, prepare, run_extraction
-    from pipelines.show import follow_extraction, follow_waiting, plan_lines, summary_lines
+    from pipelines.planning import plan_json
+    from pipelines.show import follow_extraction, follow_waiting, plan_lines, summary_lines, unit_lines
 
     options = Options(
         backbone=backbone,
@@ -220,15 +240,17 @@ def extract(
         device=device,
         decoder=decoder,
         workers=workers,
+        scheduler=scheduler,
+        cluster=cluster,
         retry_failed=retry_failed,
     )
     if dry_run:
         with Meter("prepare", quiet=quiet) as meter:
             plan = prepare(paths, output, options, on_wait=follow_waiting(meter))
         if as_json:
-            _print({"videos": plan.videos, "clips": plan.clips, "units": [_unit(unit) for unit in plan.units]})
+            _print({**plan_json(plan), "units": [_unit(unit) for unit in plan.units]})
         else:
-            out.print("\n".join(plan_lines(plan)), markup=False)
+            out.print("\n".join([*plan_lines(plan), *unit_lines(plan)]), markup=False)
         return
     with Meter("extract", quiet=quiet) as meter:
         on_plan, on_progress = follow_extraction(meter, quiet=quiet)
@@ -240,7 +262,65 @@ def extract(
     else:
         for line in summary_lines(summary):
             out.print(line, markup=False)
+    if summary.stopped:
+        raise typer.Exit(STOPPED)
     if summary.failed:
+        raise typer.Exit(FAILED_INPUTS)
+
+
+@app.command(epilog="Example: untrimmed estimate archive/ --backbone slowfast_r50_8x8 --workers 2")
+def estimate(
+    paths: Paths,
+    backbone: Backbone = "tiny_r2plus1d",
+    weights: Weights = None,
+    preset: Preset = None,
+    layer: Layer = None,
+    clip_frames: ClipFrames = None,
+    frame_stride: FrameStride = None,
+    hop: Hop = None,
+    fps: Fps = None,
+    short_side: ShortSide = None,
+    crop: Crop = None,
+    precision: Precision = "auto",
+    engine: Engine = "auto",
+    device: Device = "auto",
+    decoder: Decoder = "auto",
+    workers: Workers = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Measure a small sample; say how long `extract` with these options would take, what it would store, and why."""
+    from pipelines.planning import estimate as measured
+    from pipelines.planning import plan_json
+    from pipelines.settling import Options
+    from pipelines.show import estimate_lines, follow_waiting
+
+    options = Options(
+        backbone=backbone,
+        weights=weights,
+        preset=preset,
+        layer=layer,
+        clip_frames=clip_frames,
+        frame_stride=frame_stride,
+        hop=hop,
+        fps=fps,
+        short_side=short_side,
+        crop=crop,
+        precision=precision,
+        engine=engine,
+        device=device,
+        decoder=decoder,
+        workers=workers,
+    )
+    with Meter("estimate", quiet=quiet) as meter:
+        plan = measured(paths, options, on_wait=follow_waiting(meter))
+    if as_json:
+        _print(plan_json(plan))
+    else:
+        for line in estimate_lines(plan):
+            out.print(line, markup=False)
+    if plan.work.failed:
         raise typer.Exit(FAILED_INPUTS)
 
 
@@ -264,7 +344,7 @@ def backbones(
 
 @app.command(epilog="Example: untrimmed info features.zarr")
 def info(
-    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Store,
     as_json: Json = False,
     _verbose: Verbose = False,
 ) -> None:
@@ -277,6 +357,42 @@ def info(
         _print(found)
         return
     for line in info_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed status features.zarr")
+def status(store: Store, as_json: Json = False, _verbose: Verbose = False) -> None:
+    """How far the work on a store is: videos, what was begun, failures by reason, what is published, the last job."""
+    from pipelines.inspection import store_status
+    from pipelines.show import status_lines
+
+    found = store_status(store)
+    if as_json:
+        _print(found)
+        return
+    for line in status_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed compact features.zarr")
+def compact(
+    store: Store,
+    grace: Annotated[float, typer.Option(help="Leave alone what was written in these last hours.", min=0)] = 24.0,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Publish, read published clips from there, and delete what is stored twice or named by nothing.
+
+    Jobs and readers may go on meanwhile.
+    """
+    from pipelines.inspection import compact_store
+    from pipelines.show import compact_lines
+
+    found = compact_store(store, grace_hours=grace)
+    if as_json:
+        _print(found)
+        return
+    for line in compact_lines(found):
         out.print(line, markup=False)
 
 
@@ -299,7 +415,7 @@ def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
 )
 def train(
     task: Annotated[str, typer.Argument(help="classify (one label a video) or label (every clip).", metavar="TASK")],
-    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Store,
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
     head: Annotated[str, typer.Option(help="lstm, mean or max.")] = "lstm",
@@ -336,7 +452,7 @@ def train(
 @app.command(epilog="Example: untrimmed evaluate runs/lstm features.zarr --annotations labels.json")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
-    store: Annotated[str, typer.Argument(help="A feature store.", metavar="STORE")],
+    store: Store,
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     subset: Annotated[str, typer.Option(help="Which subset to score.")] = "validation",
     as_json: Json = False,

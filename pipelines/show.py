@@ -23,8 +23,9 @@ _NAMED = 20  # failures printed one by one
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """What an extraction is about to do."""
-    if plan.done:
-        yield f"{plan.done} videos are in the store already"
+    work = plan.work
+    if work.done:
+        yield f"{work.done} videos are in the store already"
     yield (
         f"{plan.videos} videos to read, {duration(plan.video_s)} in all, about {plan.clips} clips "
         f"in {len(plan.units)} units of work"
@@ -35,10 +36,44 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{recipe.backbone} on {plan.setup.device}, {plan.setup.engine} {recipe.precision}: "
         f"{recipe.clip_frames} frames at {rate}, stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
     )
-    if plan.failed:
-        yield f"{len(plan.failed)} cannot be opened: {_some([failed.video_id for failed in plan.failed])}"
-    if plan.others:
-        yield f"left alone, not videos by their names: {plan.others} files"
+    yield from _prediction(plan)
+    if work.failed:
+        yield f"{len(work.failed)} cannot be opened: {_some([failed.video_id for failed in work.failed])}"
+    if work.others:
+        yield f"left alone, not videos by their names: {work.others} files"
+
+
+def _prediction(plan: Plan) -> Iterator[str]:
+    """How long it should take, and why."""
+    if plan.speed is None or plan.predicted_s is None or not plan.units:
+        return
+    slots = "one worker" if plan.slots == 1 else f"{plan.slots} workers"
+    computed, decoded = 1 / plan.speed.model_s_per_clip, 1 / max(plan.speed.decode_s_per_s, 1e-9)
+    yield (
+        f"about {duration(plan.predicted_s)} for {slots}, bound by {plan.predicted_bound}: each decodes at "
+        f"{_pace(decoded)}× real time and computes {_pace(computed)} clips/s; {decimal(plan.store_bytes)} to store"
+    )
+
+
+def estimate_lines(plan: Plan) -> Iterator[str]:
+    """What `untrimmed estimate` found."""
+    yield from plan_lines(plan)
+    if plan.units and plan.speed is None:
+        yield "none of the videos tried can be read: nothing was measured"
+
+
+def unit_lines(plan: Plan) -> Iterator[str]:
+    """The units of a plan, one a line, the longest first; many are cut short."""
+    for number, unit in enumerate(plan.units[:_NAMED]):
+        names = [
+            task.video_id
+            if task.span is None
+            else f"{task.video_id} [clips {task.span.first}–{'end' if task.span.stop is None else task.span.stop - 1}]"
+            for task in unit.tasks
+        ]
+        yield f"  {number + 1}: {_some(names)}"
+    if len(plan.units) > _NAMED:
+        yield f"  and {len(plan.units) - _NAMED} more; --json names all"
 
 
 def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], None], Callable[[Progress], None]]:
@@ -56,11 +91,12 @@ def follow_extraction(meter: Meter, *, quiet: bool) -> tuple[Callable[[Plan], No
         elapsed_s = max(1e-6, time.monotonic() - began)
         share = min(1.0, now.clips_done / max(1, now.clips))
         failed = f" · {now.failed} failed" if now.failed else ""
+        stopping = " · stopping after the units in work, Ctrl-C again stops at once" if now.stopping else ""
         meter.show(
             share,
             f"{now.videos_done} of {now.videos} videos · {now.clips_done} clips · "
             f"{_pace(now.clips_done / elapsed_s)} clips/s · "
-            f"{_pace(share * now.video_s / elapsed_s)}× real time{failed}",
+            f"{_pace(share * now.video_s / elapsed_s)}× real time{failed}{stopping}",
         )
 
     return on_plan, on_progress
@@ -84,6 +120,11 @@ def summary_lines(summary: Summary) -> Iterator[str]:
             f"{_pace(summary.clips_per_s)} clips/s, {_pace(summary.times_real_time)}× real time; "
             f"bound by {summary.bound_by} (busy: {busy})"
         )
+    if summary.predicted_s is not None and summary.videos:
+        took = summary.worked_s
+        yield f"predicted {duration(summary.predicted_s)}, took {duration(took)}"
+    if summary.stopped:
+        yield "stopped before all was done; the same command goes on"
     if summary.already_done:
         yield f"{summary.already_done} videos were in the store already"
     if summary.partial:
@@ -186,6 +227,43 @@ def info_lines(info: dict[str, Any]) -> Iterator[str]:
         yield f"  failed: {failure['video']}: {failure['detail']} [{failure['reason']}]"
     if len(info["failed"]) > _NAMED:
         yield f"  and {len(info['failed']) - _NAMED} more failures; --json names all"
+
+
+def status_lines(found: dict[str, Any]) -> Iterator[str]:
+    """How far the work on a store is."""
+    yield f"{found['store']}"
+    yield f"  {found['videos']} videos, {found['clips']} clips; {sum(found['failed'].values())} failed"
+    for reason, count in sorted(found["failed"].items()):
+        yield f"    {reason}: {count}"
+    for video_id, clips in found["begun"].items():
+        yield f"  begun: {video_id}, {clips} clips so far"
+    yield (
+        f"  published: {found['published_videos']} versions, {found['published_clips']} clips; "
+        f"{found['compacted_clips']} of them compacted; log at {found['log_version']}"
+    )
+    if found["last_job"] is not None:
+        yield from _job_lines(found["last_job"])
+
+
+def compact_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What compaction did."""
+    yield f"{found['store']}"
+    yield f"  published: {found['published_videos']} versions, {found['published_clips']} clips"
+    yield f"  {found['compacted_clips']} of them, in full shards, are read from there; the others from their segments"
+    yield f"  deleted: {found['deleted_objects']} objects, {decimal(found['deleted_bytes'])}"
+
+
+def _job_lines(job: dict[str, Any]) -> Iterator[str]:
+    where = f" on {job['host']}" if job["host"] else ""
+    yield f"  last job {job['job']}{where}: {job['state']}, heard of {duration(job['last_heard_s'])} ago"
+    if job["error"]:
+        yield f"    {job['error']}"
+    if job["units_planned"]:
+        busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in job["busy_s"].items())
+        yield (
+            f"    {job['units']} of {job['units_planned']} units, {job['clips']} of {job['clips_planned']} clips, "
+            f"{job['failed']} failed in {duration(job['worked_s'])}: {_pace(job['clips_per_s'])} clips/s (busy: {busy})"
+        )
 
 
 def machine_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from extract.backbones import Backbone
 from extract.engine import _openvino
 from extract.engine._model import ClipInput, ClipModel, folded
 from extract.engine._settle import Precision
+from extract.errors import DeviceLostError, MachineError
 
 Key = TypeVar("Key")
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -63,9 +64,9 @@ class Engine:
         threads: int = 1,
     ) -> None:
         self._unit, self._apart = unit_clips(given, device), device != "cpu"
-        callers = threads if device == "cpu" else 1
-        self._pool = ThreadPoolExecutor(callers, initializer=_alone)
-        self.batch = self._unit * callers
+        self._callers = threads if device == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._callers, initializer=_alone)
+        self.batch = self._unit * self._callers
         if engine == "openvino":
             self._compute: Compute = _openvino.compiled(backbone, given, precision, threads)
         else:
@@ -74,9 +75,42 @@ class Engine:
             self.features(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32."""
+        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32.
+
+        Where the memory is too small, fewer clips at a time are tried, down to one; and so from then on.
+
+        Raises:
+            MachineError: it is too small for one.
+            DeviceLostError: the GPU answers no more.
+        """
+        while True:
+            try:
+                return self._in_units(clips)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_memory(error):
+                    raise _of_device(error) from error
+                if self.batch == 1:
+                    clip = "x".join(map(str, clips.shape[1:4]))
+                    raise MachineError(
+                        f"out of memory with a single clip of {clip} ({error}); "
+                        "take fewer --workers, a smaller --crop or another backbone"
+                    ) from error
+            self._halve()
+
+    def _in_units(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         units = [self._filled(clips[at : at + self._unit]) for at in range(0, len(clips), self._unit)]
         return np.concatenate(list(self._pool.map(self._compute, units)))[: len(clips)]
+
+    def _halve(self) -> None:
+        """Fewer callers at once first, for their number changes no feature."""
+        if self._callers > 1:
+            self._callers //= 2
+            self._pool.shutdown()
+            self._pool = ThreadPoolExecutor(self._callers, initializer=_alone)
+        else:
+            self._unit //= 2
+            torch.cuda.empty_cache()
+        self.batch = self._unit * self._callers
 
     def run(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.float32]]]]:
         """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order."""
@@ -97,6 +131,18 @@ class Engine:
         full = np.zeros((self._unit, *clips.shape[1:]), np.uint8)
         full[: len(clips)] = clips
         return full
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether there was too little memory; torch's allocator of the CPU says so in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _of_device(error: Exception) -> Exception:
+    """DeviceLostError for a fault after which this process can use its GPU no more; else ``error`` itself."""
+    if not isinstance(error, torch.AcceleratorError):
+        return error
+    return DeviceLostError(f"the GPU failed ({error}); restart the worker, and check the device")
 
 
 def _alone() -> None:

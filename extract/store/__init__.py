@@ -4,20 +4,27 @@ from extract.store.records import (
     Failure,
     FeatureSequence,
     Receipt,
+    Span,
+    SpanRecord,
     UnknownVideoError,
     UnstorableError,
     VideoFeatures,
     VideoRecord,
 )
-from extract.store.store import FeatureStore
+from extract.store.store import GRACE_S, Collected, FeatureStore, location
 
 __all__ = [
+    "GRACE_S",
+    "Collected",
     "Failure",
     "FeatureSequence",
     "FeatureStore",
     "Receipt",
+    "Span",
+    "SpanRecord",
     "UnknownVideoError",
     "UnstorableError",
     "VideoFeatures",
     "VideoRecord",
+    "location",
 ]

@@ -1,9 +1,9 @@
 """The arrays of a store as Zarr v3: their names, types and attributes, and their encoding into objects.
 
 A segment holds each array in one uncompressed chunk, so that the rows of a video are a byte range. The
-published features are in uncompressed shards of ``CHUNK_ROWS``-row chunks that lie in order from byte 0: a
-longer version of a shard keeps every old chunk where it was. The small published arrays are compressed. The
-sizes below are part of the format: changing one needs a new format version.
+published arrays along ``clip`` are in uncompressed shards whose chunks lie in order from byte 0: rows are byte ranges
+there too, and a longer version of a shard keeps every old chunk where it was. Those along ``video`` are compressed.
+The sizes below are part of the format: changing one needs a new format version.
 """
 
 import json
@@ -18,7 +18,8 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 64  # of features
+TIME_CHUNK_ROWS = 1_024  # of times, counts and flags
 SHARD_BYTES = 64 * 2**20
 MAX_SHARD_ROWS = 65_536
 VIDEO_CHUNK = 4_096
@@ -127,9 +128,14 @@ VIDEO_SPECS = (
 
 
 def shard_rows(features: Spec) -> int:
-    """Clips in one shard of the published features: about ``SHARD_BYTES``, whole chunks."""
+    """Clips in one shard of every published array along ``clip``: about ``SHARD_BYTES`` of features, whole chunks."""
     rows = min(SHARD_BYTES // features.row_bytes, MAX_SHARD_ROWS)
-    return max(rows // CHUNK_ROWS, 1) * CHUNK_ROWS
+    return max(rows // TIME_CHUNK_ROWS, 1) * TIME_CHUNK_ROWS
+
+
+def chunk_rows(spec: Spec) -> int:
+    """Clips in one chunk of a published array along ``clip``."""
+    return CHUNK_ROWS if spec.row_shape else TIME_CHUNK_ROWS
 
 
 def segment_objects(
@@ -144,16 +150,21 @@ def segment_objects(
         yield key, buffer.to_bytes()
 
 
-def encode_shard(spec: Spec, values: NDArray[Any]) -> bytes:
-    """The shard of the published features that begins with the rows ``values`` (rows, D), without its end."""
-    missing = -len(values) % CHUNK_ROWS
+def encode_shard(spec: Spec, values: NDArray[Any], shard: int) -> bytes:
+    """The shard of ``shard`` rows that begins with the rows ``values`` (rows, …), without what follows them."""
+    missing = -len(values) % chunk_rows(spec)
     padding = np.full((missing, *spec.row_shape), spec.fill, spec.dtype)
-    used = (len(values) + missing) // CHUNK_ROWS
-    chunk_bytes = CHUNK_ROWS * spec.row_bytes
-    index = np.full((shard_rows(spec) // CHUNK_ROWS, 2), _ABSENT, np.uint64)
-    index[:used, 0] = np.arange(used) * chunk_bytes
-    index[:used, 1] = chunk_bytes
-    return values.tobytes() + padding.tobytes() + _checked_bytes(index)
+    used = (len(values) + missing) // chunk_rows(spec)
+    return values.tobytes() + padding.tobytes() + shard_index(spec, used, shard)
+
+
+def shard_index(spec: Spec, chunks: int, shard: int) -> bytes:
+    """The end of a shard of ``chunks`` chunks in order from byte 0: where each lies, and a CRC-32C of that."""
+    chunk_bytes = chunk_rows(spec) * spec.row_bytes
+    index = np.full((shard // chunk_rows(spec), 2), _ABSENT, np.uint64)
+    index[:chunks, 0] = np.arange(chunks) * chunk_bytes
+    index[:chunks, 1] = chunk_bytes
+    return _checked_bytes(index)
 
 
 def encode_chunk(spec: Spec, values: NDArray[Any], chunk: int) -> bytes:
@@ -173,9 +184,8 @@ def published_metadata(
     memory: dict[str, Buffer] = {}
     zstd = ZstdCodec(level=1)
     shard = shard_rows(clips[0])
-    _create(memory, clips[0], n_clips, chunk=CHUNK_ROWS, shard=shard)
-    for spec in clips[1:]:
-        _create(memory, spec, n_clips, chunk=shard, compressor=zstd)
+    for spec in clips:
+        _create(memory, spec, n_clips, chunk=chunk_rows(spec), shard=shard)
     for spec in VIDEO_SPECS:
         _create(memory, spec, n_videos, chunk=VIDEO_CHUNK, compressor=zstd)
     names = [spec.name for spec in (*clips, *VIDEO_SPECS)]

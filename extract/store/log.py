@@ -1,19 +1,21 @@
 """The log: numbered JSON entries, each written once. What no entry names does not exist."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
 from extract.errors import StoreError
 from extract.recipe import digest
-from extract.store.objects import LocalObjects
-from extract.store.records import Failure, Receipt, VideoRecord, to_json
+from extract.store.objects import Objects
+from extract.store.records import Failure, SpanRecord, VideoRecord, to_json
+from extract.store.spans import chain_of, joined
 
 FORMAT = "untrimmed-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -21,31 +23,51 @@ class Catalogue:
     """What the entries up to number ``version`` say; grows by ``apply``, in the order of their numbers.
 
     Attributes:
+        row_bytes: of one clip in each of the stored arrays.
         version: number of the last entry applied.
         versions: every accepted version of every video, in log order; only ever appended to.
+        starts: for each of these, its first clip among all published ones.
         replaces: for each of these, the position of the version it replaces, or -1.
-        current: each video's latest version, by id.
+        positions: of each video's latest version, by id.
         failures: videos whose last attempt failed.
+        spans: of videos that are not whole yet, by id.
+        unsplit: fingerprints of videos that are not to be read in spans, by id.
+        compacted: so many clips, from the first on, are read from the published arrays.
         last_change: number of the entry that last added to ``versions``.
     """
 
+    row_bytes: tuple[int, ...]
     version: int = 0
     versions: list[VideoRecord] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
-    current: dict[str, VideoRecord] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    spans: dict[str, list[SpanRecord]] = field(default_factory=dict)
+    unsplit: dict[str, str] = field(default_factory=dict)
+    compacted: int = 0
     last_change: int = 0
-    _positions: dict[str, int] = field(default_factory=dict)
 
-    def apply(self, number: int, entry: Mapping[str, Any]) -> None:
-        """Take in entry ``number``."""
+    @property
+    def clips(self) -> int:
+        """Clips of all versions."""
+        return self.starts[-1] + self.versions[-1].rows if self.versions else 0
+
+    def apply(self, number: int, entry: Mapping[str, Any], features: "Features") -> None:
+        """Take in entry ``number``; ``features`` are the records that it holds."""
         match entry["kind"]:
-            case "segment":
-                for values in entry["segments"]:
-                    for record in Receipt.from_dict(values).videos:
-                        self._add(number, record)
+            case "features":
+                for video in features.videos:
+                    self._add(number, video)
+                for span in features.spans:
+                    self._add_span(number, span)
             case "failure":
                 self._fail(entry["video_id"], Failure(**entry["failure"]))
+            case "unsplit":
+                self.unsplit[entry["video_id"]] = entry["fingerprint"]
+                self.spans.pop(entry["video_id"], None)
+            case "compact":
+                self.compacted = max(self.compacted, entry["clips"])
             case kind:
                 raise StoreError(
                     f"log entry {number} is of kind {kind!r}, which this version of untrimmed does not know; "
@@ -53,25 +75,91 @@ class Catalogue:
                 )
         self.version = number
 
-    def _holds(self, video_id: str, fingerprint: str) -> bool:
-        return video_id in self.current and self.current[video_id].fingerprint == fingerprint
+    def holds(self, video_id: str, fingerprint: str) -> bool:
+        """Whether the latest version of the video has this fingerprint."""
+        position = self.positions.get(video_id)
+        return position is not None and self.versions[position].fingerprint == fingerprint
 
     def _add(self, number: int, record: VideoRecord) -> None:
-        if self._holds(record.video_id, record.fingerprint):
+        if self.holds(record.video_id, record.fingerprint):
             return
-        self.replaces.append(self._positions.get(record.video_id, -1))
-        self._positions[record.video_id] = len(self.versions)
+        self.replaces.append(self.positions.get(record.video_id, -1))
+        self.positions[record.video_id] = len(self.versions)
+        self.starts.append(self.clips)
         self.versions.append(record)
-        self.current[record.video_id] = record
         self.failures.pop(record.video_id, None)
+        self.spans.pop(record.video_id, None)
         self.last_change = number
 
+    def _add_span(self, number: int, span: SpanRecord) -> None:
+        unsplit = self.unsplit.get(span.video_id) == span.fingerprint
+        if unsplit or self.holds(span.video_id, span.fingerprint):
+            return
+        others = [each for each in self.spans.get(span.video_id, ()) if each.fingerprint == span.fingerprint]
+        self.spans[span.video_id] = [*others, span]
+        chain = chain_of(self.spans[span.video_id])
+        if chain:
+            self._add(number, joined(chain, self.row_bytes))
+
     def _fail(self, video_id: str, failure: Failure) -> None:
-        if not self._holds(video_id, failure.fingerprint):
+        if not self.holds(video_id, failure.fingerprint):
             self.failures[video_id] = failure
 
 
-def start(objects: LocalObjects, recipe: Mapping[str, object]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The records of one entry; their provenance is read again when it is asked for, and not kept."""
+
+    videos: tuple[VideoRecord, ...] = ()
+    spans: tuple[SpanRecord, ...] = ()
+
+    @classmethod
+    def of(cls, objects: Objects, number: int, entry: Mapping[str, Any]) -> "Features":
+        """The records of entry ``number``."""
+
+        def logged(field_name: str, at: int, values: Mapping[str, Any]) -> dict[str, Any]:
+            return {**values, "provenance": _Logged(objects, number, field_name, at)}
+
+        videos: Sequence[Mapping[str, Any]] = entry.get("videos", ())
+        spans: Sequence[Mapping[str, Any]] = entry.get("spans", ())
+        return cls(
+            tuple(VideoRecord.from_dict(logged("videos", at, values)) for at, values in enumerate(videos)),
+            tuple(SpanRecord.from_dict(logged("spans", at, values)) for at, values in enumerate(spans)),
+        )
+
+
+class _Logged(Mapping[str, object]):
+    """The provenance in an entry of the log."""
+
+    __slots__ = ("_at", "_field_name", "_number", "_objects")
+
+    def __init__(self, objects: Objects, number: int, field_name: str, at: int) -> None:
+        self._objects, self._number, self._field_name, self._at = objects, number, field_name, at
+
+    def __getitem__(self, key: str) -> object:
+        return self._values()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+    def _values(self) -> dict[str, object]:
+        entry = _kept_entry(self._objects, self._number)  # type: ignore[arg-type]  # a protocol does not say hashable
+        values: dict[str, object] = entry[self._field_name][self._at]["provenance"]
+        return values
+
+
+@lru_cache(maxsize=4)
+def _kept_entry(objects: Objects, number: int) -> dict[str, Any]:
+    entry = _read(objects, number)
+    if entry is None:
+        raise StoreError(f"{objects.url}: {_key(number)} is gone. Restore it from a copy")
+    return entry
+
+
+def start(objects: Objects, recipe: Mapping[str, object]) -> bool:
     """Write entry 0, which makes a folder a store; False where there is one already."""
     entry = {
         **_stamp("create"),
@@ -83,32 +171,33 @@ def start(objects: LocalObjects, recipe: Mapping[str, object]) -> bool:
     return objects.put_if_absent(_key(0), to_json(entry))
 
 
-def recipe_of(objects: LocalObjects) -> dict[str, object] | None:
+def recipe_of(objects: Objects) -> dict[str, object] | None:
     """The recipe in entry 0, or None where there is no log."""
     entry = _read(objects, 0)
     if entry is None:
         return None
     if entry.get("format") != FORMAT or entry.get("format_version") != FORMAT_VERSION:
         raise StoreError(
-            f"{objects.root} has format {entry.get('format')!r}, version {entry.get('format_version')!r}; "
+            f"{objects.url} has format {entry.get('format')!r}, version {entry.get('format_version')!r}; "
             f"expected {FORMAT!r}, {FORMAT_VERSION}. Open it with the version of untrimmed that wrote it"
         )
     recipe: dict[str, object] = entry["recipe"]
     if digest(recipe) != entry["recipe_digest"]:
-        raise StoreError(f"{objects.root}: the recipe in {_key(0)} does not match its digest. Restore that file")
+        raise StoreError(f"{objects.url}: the recipe in {_key(0)} does not match its digest. Restore that file")
     return recipe
 
 
-def follow(objects: LocalObjects, catalogue: Catalogue, *, last: int | None = None) -> None:
+def follow(objects: Objects, catalogue: Catalogue, *, last: int | None = None) -> None:
     """Apply the entries after ``catalogue.version``, up to ``last`` or to the newest."""
     while last is None or catalogue.version < last:
-        entry = _read(objects, catalogue.version + 1)
+        number = catalogue.version + 1
+        entry = _read(objects, number)
         if entry is None:
             return
-        catalogue.apply(catalogue.version + 1, entry)
+        catalogue.apply(number, entry, Features.of(objects, number, entry))
 
 
-def append(objects: LocalObjects, catalogue: Catalogue, kind: str, values: Mapping[str, object]) -> None:
+def append(objects: Objects, catalogue: Catalogue, kind: str, values: Mapping[str, object]) -> None:
     """Append one entry after whatever others have appended, and apply it.
 
     An entry of our own that is met on the way was written by a request whose answer was lost.
@@ -131,12 +220,12 @@ def _stamp(kind: str) -> dict[str, object]:
     return {"kind": kind, "id": uuid4().hex, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def _read(objects: LocalObjects, number: int) -> dict[str, Any] | None:
+def _read(objects: Objects, number: int) -> dict[str, Any] | None:
     data = objects.get(_key(number))
     if data is None:
         return None
     try:
         entry: dict[str, Any] = json.loads(data)
     except ValueError as error:
-        raise StoreError(f"{objects.root}: {_key(number)} is not JSON ({error}). Restore it from a copy") from error
+        raise StoreError(f"{objects.url}: {_key(number)} is not JSON ({error}). Restore it from a copy") from error
     return entry

@@ -30,6 +30,14 @@ class UnstorableError(StoreError):
         super().__init__(f"{video_id}: {detail}")
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which clips of a video these are: from ``first_clip`` on; ``ends``: to the video's last."""
+
+    first_clip: int
+    ends: bool
+
+
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
     """The features of one video, as a worker hands them over.
@@ -45,6 +53,7 @@ class VideoFeatures:
         fingerprint: identifies the file's content.
         status: ``"partial"`` when some of the video could not be decoded.
         provenance: plain JSON values that say how the features were made.
+        span: which clips these are, where several workers read the video; None for all.
 
     Raises:
         UsageError: a wrong shape or dtype, a time that is not finite, an id that is not text, or no clip
@@ -61,6 +70,7 @@ class VideoFeatures:
     fingerprint: str
     status: Status
     provenance: Mapping[str, object]
+    span: Span | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or 0 in self.features.shape:
@@ -110,22 +120,69 @@ class FeatureSequence:
         return len(self.features)
 
 
-@dataclass(frozen=True)
-class VideoRecord:
-    """What the log knows of one video: where its ``rows`` clips lie, and their checksum.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where consecutive clips of one video lie: ``rows`` rows of a segment, from ``first_row`` on.
 
-    ``crc32`` covers the stored bytes of features, start_s, stop_s, real_frames and damaged, in this order.
+    ``crc32`` covers their stored bytes: features, start_s, stop_s, real_frames and damaged, in this order.
+    """
+
+    segment: str
+    first_row: int
+    rows: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """What the log knows of one video. ``crc32`` covers its stored bytes as if it were one `Part`."""
+
+    video_id: str
+    fingerprint: str
+    status: Status
+    duration_s: float
+    parts: tuple[Part, ...]
+    crc32: int
+    provenance: Mapping[str, object]
+
+    @property
+    def rows(self) -> int:
+        """Number of clips."""
+        return sum(part.rows for part in self.parts)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The record that ``dataclasses.asdict`` was called on."""
+        return cls(**{**values, "parts": tuple(Part(**part) for part in values["parts"])})
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """Some clips of a video that several workers read, from ``first_clip`` on.
+
+    ``ends``: the video ends with them. ``column_crc32`` is of each array by itself; from those of all spans comes
+    the CRC-32 of the video. ``duration_s`` is the video's where the span ends it.
     """
 
     video_id: str
     fingerprint: str
     status: Status
     duration_s: float
-    segment: str
-    first_row: int
-    rows: int
-    crc32: int
+    first_clip: int
+    ends: bool
+    part: Part
+    column_crc32: tuple[int, ...]
     provenance: Mapping[str, object]
+
+    @property
+    def stop_clip(self) -> int:
+        """The clip after the last."""
+        return self.first_clip + self.part.rows
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The record that ``dataclasses.asdict`` was called on."""
+        return cls(**{**values, "part": Part(**values["part"]), "column_crc32": tuple(values["column_crc32"])})
 
 
 @dataclass(frozen=True)
@@ -135,19 +192,21 @@ class Receipt:
     segment: str
     recipe_digest: str
     videos: tuple[VideoRecord, ...]
+    spans: tuple[SpanRecord, ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """The receipt as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The receipt that ``as_dict`` was called on."""
-        videos = tuple(VideoRecord(**video) for video in values["videos"])
-        return cls(segment=values["segment"], recipe_digest=values["recipe_digest"], videos=videos)
+        videos = tuple(VideoRecord.from_dict(video) for video in values["videos"])
+        spans = tuple(SpanRecord.from_dict(span) for span in values["spans"])
+        return cls(values["segment"], values["recipe_digest"], videos, spans)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why a video has no features: ``reason`` is a stable short code, ``detail`` is for people."""
 

@@ -11,72 +11,90 @@ from numpy.typing import NDArray
 
 from extract.errors import StoreError
 from extract.store.arrays import ROW_SIZE, VIDEO_ID, Spec, chunk_key, segment_objects
-from extract.store.objects import LocalObjects
-from extract.store.records import FeatureSequence, Receipt, UnstorableError, VideoFeatures, VideoRecord, to_json
+from extract.store.objects import Objects
+from extract.store.records import (
+    Part,
+    Receipt,
+    SpanRecord,
+    UnstorableError,
+    VideoFeatures,
+    VideoRecord,
+    to_json,
+)
 
 Columns = tuple[NDArray[Any], ...]
+Data = bytearray | memoryview
+FOLDER = "_segments"
 
 
-def write(
-    objects: LocalObjects, specs: tuple[Spec, ...], recipe_digest: str, videos: Sequence[VideoFeatures]
-) -> Receipt:
+def write(objects: Objects, specs: tuple[Spec, ...], recipe_digest: str, videos: Sequence[VideoFeatures]) -> Receipt:
     """Write ``videos`` as one new segment; every byte is durable on return.
 
     Raises:
         StoreError: a width other than the recipe's, or a value that the stored type cannot hold.
     """
     name = uuid4().hex
-    segment = f"_segments/{name[:2]}/{name}"
+    segment = f"{FOLDER}/{name[:2]}/{name}"
     stored = [_stored_columns(video, specs) for video in videos]
     starts = accumulate((len(video.features) for video in videos), initial=0)
-    records = tuple(
-        _record(video, columns, segment, first) for video, columns, first in zip(videos, stored, starts, strict=False)
+    parts = [
+        Part(segment, first, len(video.features), crc32_of(columns))
+        for video, columns, first in zip(videos, stored, starts, strict=False)
+    ]
+    receipt = Receipt(
+        segment=segment,
+        recipe_digest=recipe_digest,
+        videos=tuple(_record(v, part) for v, part in zip(videos, parts, strict=True) if v.span is None),
+        spans=tuple(
+            _span(video, part, columns)
+            for video, part, columns in zip(videos, parts, stored, strict=True)
+            if video.span is not None
+        ),
     )
-    receipt = Receipt(segment=segment, recipe_digest=recipe_digest, videos=records)
     to_json(receipt.as_dict())
-    contents = segment_objects(_segment_columns(specs, stored, records), _attributes(receipt))
+    contents = segment_objects(_segment_columns(specs, videos, stored), _attributes(receipt))
     objects.put_all((f"{segment}/{key}", data) for key, data in contents)
     return receipt
 
 
-def read(objects: LocalObjects, specs: tuple[Spec, ...], record: VideoRecord) -> FeatureSequence:
-    """The clips of one video.
-
-    Raises:
-        StoreError: the bytes are not those that were written.
-    """
-    stored = [_read_rows(objects, spec, record) for spec in specs]
-    expected = [spec.row_bytes * record.rows for spec in specs]
-    if [len(data) for data in stored] != expected or _crc32(map(memoryview, stored)) != record.crc32:
-        raise StoreError(
-            f"{record.video_id}: the stored features are damaged (their CRC-32 is not {record.crc32:08x}). "
-            f"Restore {objects.root / record.segment} from a copy, or extract again into another store"
-        )
-    columns: list[NDArray[Any]] = [
-        np.frombuffer(data, spec.dtype).reshape(record.rows, *spec.row_shape)
+def read(objects: Objects, specs: tuple[Spec, ...], part: Part) -> Columns | None:
+    """The clips of ``part``; None where an object is missing or too short, or the bytes are not those written."""
+    stored = [_read_rows(objects, spec, part) for spec in specs]
+    if [len(data) for data in stored] != [spec.row_bytes * part.rows for spec in specs]:
+        return None
+    if _crc32(stored) != part.crc32:
+        return None
+    return tuple(
+        np.frombuffer(data, spec.dtype).reshape(part.rows, *spec.row_shape)
         for spec, data in zip(specs, stored, strict=True)
-    ]
-    features, start_s, stop_s, real_frames, damaged = columns
-    return FeatureSequence(features, start_s, stop_s, real_frames, damaged, record.duration_s)
-
-
-def columns_of(sequence: FeatureSequence) -> Columns:
-    """The arrays of ``sequence`` in the order of ``clip_specs``."""
-    return (
-        sequence.features,
-        sequence.start_s,
-        sequence.stop_s,
-        sequence.real_frames,
-        sequence.damaged,
     )
 
 
-def _read_rows(objects: LocalObjects, spec: Spec, record: VideoRecord) -> bytearray:
-    key = f"{record.segment}/{chunk_key(spec, 0)}"
-    return objects.get_range(key, record.first_row * spec.row_bytes, record.rows * spec.row_bytes)
+def name_in(key: str) -> str:
+    """The segment that the object ``key`` belongs to, as `Part` names it."""
+    return "/".join(key.split("/")[:3])
 
 
-def _crc32(columns: Iterable[memoryview]) -> int:
+def damaged(objects: Objects, record: VideoRecord) -> StoreError:
+    """The error for stored bytes of a video that are not those that were written."""
+    places = ", ".join(dict.fromkeys(f"{objects.url}/{part.segment}" for part in record.parts))
+    return StoreError(
+        f"{record.video_id}: the stored features are damaged (their CRC-32 is not {record.crc32:08x}). "
+        f"Restore {places} from a copy, or extract again into another store"
+    )
+
+
+def crc32_of(columns: Iterable[NDArray[Any]]) -> int:
+    """CRC-32 of the bytes of arrays, one after the other."""
+    return _crc32(column.data for column in columns)
+
+
+def _read_rows(objects: Objects, spec: Spec, part: Part) -> Data:
+    key = f"{part.segment}/{chunk_key(spec, 0)}"
+    return objects.get_range(key, part.first_row * spec.row_bytes, part.rows * spec.row_bytes)
+
+
+def _crc32(columns: Iterable[Data]) -> int:
     crc = 0
     for column in columns:
         crc = zlib.crc32(column, crc)
@@ -114,26 +132,39 @@ def _does_not_fit(video: VideoFeatures, stored: NDArray[Any]) -> UnstorableError
     return UnstorableError(video.video_id, detail)
 
 
-def _record(video: VideoFeatures, columns: Columns, segment: str, first_row: int) -> VideoRecord:
+def _record(video: VideoFeatures, part: Part) -> VideoRecord:
     return VideoRecord(
         video_id=video.video_id,
         fingerprint=video.fingerprint,
         status=video.status,
         duration_s=float(video.duration_s),
-        segment=segment,
-        first_row=first_row,
-        rows=len(video.features),
-        crc32=_crc32(column.data for column in columns),
+        parts=(part,),
+        crc32=part.crc32,
+        provenance=dict(video.provenance),
+    )
+
+
+def _span(video: VideoFeatures, part: Part, columns: Columns) -> SpanRecord:
+    assert video.span is not None  # noqa: S101
+    return SpanRecord(
+        video_id=video.video_id,
+        fingerprint=video.fingerprint,
+        status=video.status,
+        duration_s=float(video.duration_s),
+        first_clip=video.span.first_clip,
+        ends=video.span.ends,
+        part=part,
+        column_crc32=tuple(crc32_of([column]) for column in columns),
         provenance=dict(video.provenance),
     )
 
 
 def _segment_columns(
-    specs: tuple[Spec, ...], stored: Sequence[Columns], records: Sequence[VideoRecord]
+    specs: tuple[Spec, ...], videos: Sequence[VideoFeatures], stored: Sequence[Columns]
 ) -> list[tuple[Spec, NDArray[Any]]]:
     clips = [(spec, np.concatenate(parts)) for spec, parts in zip(specs, zip(*stored, strict=True), strict=True)]
-    ids = np.array([record.video_id for record in records], dtype=object)
-    sizes = np.array([record.rows for record in records], dtype=np.int64)
+    ids = np.array([video.video_id for video in videos], dtype=object)
+    sizes = np.array([len(video.features) for video in videos], dtype=np.int64)
     return [*clips, (VIDEO_ID, ids), (ROW_SIZE, sizes)]
 
 

@@ -140,6 +140,11 @@ class ReadReport:
     warnings: tuple[str, ...]
 
     @property
+    def odd(self) -> bool:
+        """Whether times were repaired or are missing, or anything else was odd."""
+        return bool(self.repaired_times or self.clock_restarts or self.holes_s or self.warnings)
+
+    @property
     def partial(self) -> bool:
         """Whether something of the video is missing or may be wrong."""
         return bool(self.bad_packets or self.damaged_frames or self.short_by_s)

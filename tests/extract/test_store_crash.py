@@ -206,7 +206,7 @@ def test_a_job_killed_at_any_write_ends_like_one_undisturbed(tmp_path: Path) -> 
 
 
 def test_racing_coordinators_lose_and_duplicate_nothing(store: FeatureStore) -> None:
-    children = [start("commit", store.path, name) for name in ("x", "y", "z")]
+    children = [start("commit", Path(store.url), name) for name in ("x", "y", "z")]
     for child in children:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -221,21 +221,21 @@ def test_racing_coordinators_lose_and_duplicate_nothing(store: FeatureStore) -> 
     assert store.version == 3 * 32
     assert set(store) == {"shared", "own-x", "own-y", "own-z"}
     assert set(store.failures) == {f"{name}-{at}" for name in "xyz" for at in range(30)}
-    entries = [json.loads(path.read_text()) for path in (store.path / "_log").iterdir()]
+    entries = [json.loads(path.read_text()) for path in (Path(store.url) / "_log").iterdir()]
     assert len({entry["id"] for entry in entries}) == len(entries) == store.version + 1
-    assert check_published(store.path) == 4
+    assert check_published(Path(store.url)) == 4
 
 
 def test_a_reader_beside_a_publisher_sees_whole_versions(store: FeatureStore) -> None:
-    child = start("publish", store.path, 12)
+    child = start("publish", Path(store.url), 12)
     seen = []
     while child.poll() is None:
-        seen.append(check_published(store.path))
+        seen.append(check_published(Path(store.url)))
     child.communicate()
     assert child.returncode == 0
     assert seen == sorted(seen)
     assert len(set(seen)) > 2
-    assert check_published(store.path) == 12
+    assert check_published(Path(store.url)) == 12
 
 
 if __name__ == "__main__":
