@@ -8,12 +8,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def children_ignore_interrupts() -> Iterator[None]:
-    """Processes that are started inside inherit an ignored SIGINT; this process ignores it meanwhile, too."""
+    """Processes that are started inside never hear of SIGINT; this process ignores it meanwhile, too.
+
+    Nor do processes that are started later by threads that are started inside: they inherit the blocked signal.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may change handlers
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)

@@ -1,9 +1,6 @@
-"""Running units here and on a cluster; two clusters are started in all, one worker each."""
+"""The same units in this process and in others give the same features; what is not a video's fault surfaces."""
 
-import os
-import pickle
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,10 +11,10 @@ import pytest
 
 from extract.backbones import EMBEDDED, load_backbone
 from extract.errors import MachineError, UsageError
-from extract.job import run_here, run_on_cluster
+from extract.job import Crewing, crew
 from extract.recipe import Recipe
 from extract.store import FeatureStore
-from extract.worker import Failed, Setup, Task, Unit, UnitResult
+from extract.worker import Setup, Task, Unit, UnitResult
 
 SIDE = 32
 FRAMES = {"a.mp4": 25, "b.mp4": 10, "c.mp4": 61}
@@ -74,18 +71,6 @@ def task(folder: Path, name: str) -> Task:
     return Task(name, str(folder / name), f"print of {name}", None)
 
 
-class Deadly(str):
-    """A path whose arrival in any process but this one ends that process."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        # Only names that a worker has: this module cannot be imported there.
-        here = f"__import__('os').getpid() == {os.getpid()}"
-        same = f"__import__('sys').modules[{__name__!r}].Deadly({str(self)!r})"
-        return eval, (f"{same} if {here} else __import__('os')._exit(1)",)
-
-
 def crcs(results: Sequence[UnitResult]) -> dict[str, int]:
     return {
         video.video_id: video.crc32
@@ -95,14 +80,17 @@ def crcs(results: Sequence[UnitResult]) -> dict[str, int]:
     }
 
 
-def here(setup: Setup, *units: Unit) -> list[UnitResult]:
-    return list(run_here(setup, units, lambda _clips: None))
+def done(setup: Setup, *units: Unit) -> list[UnitResult]:
+    with crew(Crewing()) as hands:
+        return list(hands.run(setup, units, lambda _clips: None))
 
 
 def test_units_run_here(setup: Setup, folder: Path) -> None:
     heard: list[int] = []
     units = [Unit((task(folder, "c.mp4"),)), Unit((task(folder, "b.mp4"), task(folder, "a.mp4")))]
-    results = list(run_here(setup, units, heard.append))
+    with crew(Crewing()) as hands:
+        assert hands.slots == 1
+        results = list(hands.run(setup, units, heard.append))
     assert [result.clips for result in results] == [7, 4]
     assert sum(heard) == 11
     assert len(heard) > 2, "told while a unit is computed, not at its end"
@@ -123,15 +111,15 @@ def test_units_run_here(setup: Setup, folder: Path) -> None:
 
 
 def test_features_do_not_depend_on_the_units(setup: Setup, folder: Path) -> None:
-    together = here(setup, Unit(tuple(task(folder, name) for name in FRAMES)))
-    alone = here(setup, *(Unit((task(folder, name),)) for name in reversed(FRAMES)))
+    together = done(setup, Unit(tuple(task(folder, name) for name in FRAMES)))
+    alone = done(setup, *(Unit((task(folder, name),)) for name in reversed(FRAMES)))
     assert crcs(together) == crcs(alone)
     assert len(set(crcs(alone).values())) == 3
 
 
 def test_a_video_that_fails_does_not_touch_the_others(setup: Setup, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
-    results = here(
+    results = done(
         setup,
         Unit((task(folder, "a.mp4"), task(tmp_path, "empty.mp4"), task(folder, "b.mp4"))),
         Unit((task(tmp_path, "gone.mp4"),)),
@@ -141,7 +129,7 @@ def test_a_video_that_fails_does_not_touch_the_others(setup: Setup, folder: Path
         [("gone.mp4", "print of gone.mp4", "missing")],
     ]
     assert "0 bytes" in results[0].failed[0].detail
-    assert crcs(results) == crcs(here(setup, Unit((task(folder, "a.mp4"), task(folder, "b.mp4")))))
+    assert crcs(results) == crcs(done(setup, Unit((task(folder, "a.mp4"), task(folder, "b.mp4")))))
     assert results[1].receipt is None
     assert results[1].clips == 0
 
@@ -149,32 +137,20 @@ def test_a_video_that_fails_does_not_touch_the_others(setup: Setup, folder: Path
 def test_errors_that_are_not_a_videos_surface(setup: Setup, folder: Path) -> None:
     unit = Unit((task(folder, "a.mp4"),))
     with pytest.raises(UsageError, match="--crop 33 is larger than the resized frame"):
-        here(replace(setup, recipe=setup.recipe.model_copy(update={"crop_px": 33})), unit)
+        done(replace(setup, recipe=setup.recipe.model_copy(update={"crop_px": 33})), unit)
     with pytest.raises(MachineError, match=r"weights of tiny_r2plus1d \(random:1\) .*every worker the same file"):
-        here(replace(setup, weights="random:1"), unit)
+        done(replace(setup, weights="random:1"), unit)
 
 
-def test_cluster_gives_equal_features_and_names_what_kills_its_workers(setup: Setup, folder: Path) -> None:
-    killer = replace(task(folder, "killer.mp4"), path=Deadly(folder / "killer.mp4"))
-    units = [Unit((task(folder, "a.mp4"), killer)), Unit((task(folder, "c.mp4"), task(folder, "b.mp4")))]
-    results = list(run_on_cluster(setup, units, workers=1))
-    assert crcs(results) == crcs(here(setup, *(Unit((task(folder, name),)) for name in FRAMES)))
-    assert sum(result.clips for result in results) == sum(CLIPS.values())
-    failed = [one for result in results for one in result.failed]
-    assert failed == [Failed("killer.mp4", "print of killer.mp4", "worker_died", failed[0].detail)]
-    assert "died twice" in failed[0].detail
+def test_other_processes_give_equal_features(setup: Setup, folder: Path) -> None:
+    units = [Unit((task(folder, "a.mp4"),)), Unit((task(folder, "c.mp4"), task(folder, "b.mp4")))]
+    heard: list[int] = []
+    with crew(Crewing(workers=1)) as hands:
+        results = list(hands.run(setup, units, heard.append))
+        with pytest.raises(MachineError, match=r"\(random:1\) have digest .*every worker the same file"):
+            list(hands.run(replace(setup, weights="random:1"), units[:1], heard.append))
+    assert crcs(results) == crcs(done(setup, *(Unit((task(folder, name),)) for name in FRAMES)))
+    assert sum(result.clips for result in results) == sum(heard) == sum(CLIPS.values())
     store = FeatureStore.open(setup.store)
     store.commit(*(result.receipt for result in results if result.receipt is not None))
     assert {name: len(store[name]) for name in store} == CLIPS
-
-
-def test_a_workers_machine_error_surfaces(setup: Setup, folder: Path) -> None:
-    other = replace(setup, weights="random:1")
-    with pytest.raises(MachineError, match=r"\(random:1\) have digest .*every worker the same file"):
-        list(run_on_cluster(other, [Unit((task(folder, "a.mp4"),))], workers=1))
-
-
-def test_deadly_path_is_harmless_here() -> None:
-    path = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(Deadly("x")))))
-    assert path == "x"
-    assert type(path) is sys.modules[__name__].Deadly
