@@ -13,6 +13,7 @@ from extract.errors import VideoError
 from extract.worker import Setup, Task, decoding_process, engine_for
 
 _SAMPLE_S = 2.0  # of decoding at most, and of computing
+_SAMPLE_CLIPS = 32
 _TRIED = 3
 
 
@@ -51,15 +52,12 @@ def measure(setup: Setup, tasks: Sequence[Task]) -> Speed | None:
     for task in tasks[:_TRIED]:
         try:
             _decoded(setup, task, 1)  # what is slow once
-            clips, times = _decoded(setup, task, 2 * engine.batch)
+            clips, open_s, decode_s = _decoded(setup, task, max(_SAMPLE_CLIPS, 2 * engine.batch))
         except VideoError:
             continue
         if clips:
-            first_s, last_s = times[0], times[-1]
-            more_s = clips[-1].stop_s - clips[0].stop_s
-            decode_s_per_s = (last_s - first_s) / more_s if more_s > 0 else 0.0
-            open_s = max(0.0, first_s - decode_s_per_s * clips[0].stop_s)
-            return Speed(open_s, decode_s_per_s, _model_s_per_clip(engine, clips), setup.threads)
+            decode_s_per_s = decode_s / (clips[-1].stop_s - clips[0].start_s)
+            return Speed(open_s, decode_s_per_s, _model_s_per_clip(engine, clips[: 2 * engine.batch]), setup.threads)
     return None
 
 
@@ -71,15 +69,14 @@ def _model_s_per_clip(engine: Engine, clips: Sequence[Clip]) -> float:
     return (time.perf_counter() - began) / len(frames)
 
 
-def _decoded(setup: Setup, task: Task, most: int) -> tuple[list[Clip], list[float]]:
-    """Up to ``most`` clips, as many as come in about two seconds, and when each came."""
+def _decoded(setup: Setup, task: Task, most: int) -> tuple[list[Clip], float, float]:
+    """Up to ``most`` clips, as many as come in about two seconds, and the seconds of opening and of decoding."""
     began = time.perf_counter()
     clips: list[Clip] = []
-    times: list[float] = []
     with decoding_process().open_video(task.path, **reading_options(setup.recipe, setup.decoder)) as reader:
+        opened = time.perf_counter()
         for clip in islice(clips_of(reader, setup.recipe), most):
             clips.append(clip)
-            times.append(time.perf_counter() - began)
-            if times[-1] > _SAMPLE_S:
+            if time.perf_counter() - opened > _SAMPLE_S:
                 break
-    return clips, times
+        return clips, opened - began, time.perf_counter() - opened

@@ -153,6 +153,14 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
     )
 
 
+def features_of(setup: Setup, task: Task) -> VideoFeatures:
+    """The features of one video, written nowhere. Raises VideoError where it cannot be read."""
+    (reading,), _ = _compute(setup, engine_for(setup), [task], lambda _clips: None)
+    if reading.failed is not None:
+        raise VideoError(task.path, reading.failed.reason, reading.failed.detail)
+    return _video_features(setup, reading)
+
+
 @dataclass(frozen=True, slots=True)
 class _Busy:
     decode_s: float

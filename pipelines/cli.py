@@ -52,6 +52,7 @@ Engine = Annotated[str, typer.Option(help="auto, torch, compile or openvino.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Decoder = Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")]
 Workers = Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)]
+BAD_INPUT = 3
 FAILED_INPUTS = 4
 STOPPED = 130
 _GO_ON = frozenset({"extract", "demo"})
@@ -372,6 +373,78 @@ def status(store: Store, as_json: Json = False, _verbose: Verbose = False) -> No
         return
     for line in status_lines(found):
         out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed verify features.zarr --sample 0.01")
+def verify(
+    store: Store,
+    sample: Annotated[
+        float, typer.Option(help="Extract this share of the videos again, and compare.", min=0, max=1)
+    ] = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Read everything in a store, compare it with its checksums, and extract a sample again.
+
+    Exit code 3 when anything is damaged or differs; all of it is named.
+    """
+    from extract.store import FeatureStore
+    from pipelines.comparison import compare_sample, comparison_json, comparison_lines
+    from pipelines.verification import verification_json, verification_lines, verify_store
+
+    opened = FeatureStore.open(store)
+    with Meter("verify", quiet=quiet) as meter:
+        found = verify_store(opened, lambda done, count: meter.show(done / max(1, count), f"{done} of {count} clips"))
+    compared = []
+    if sample:
+        with Meter("extract a sample again", quiet=quiet) as meter:
+            compared = compare_sample(
+                opened, sample, lambda done, count: meter.show(done / count, f"{done} of {count} videos")
+            )
+    if as_json:
+        _print({**verification_json(found), "sample": comparison_json(compared)})
+    else:
+        for line in (*verification_lines(found), *(comparison_lines(compared) if sample else ())):
+            out.print(line, markup=False)
+    if found.damaged or any(each.problem for each in compared):
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command(epilog="Example: untrimmed export features.zarr match/day1.mp4 -o day1.npy")
+def export(
+    store: Store,
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npy or FILE.npz, or a folder for all videos.")],
+    video: Annotated[str | None, typer.Argument(help="A video's id; all videos without it.", metavar="[ID]")] = None,
+    layout: Annotated[str, typer.Option(help="For all videos: npy, npz, actionformer or opentad.")] = "npy",
+    annotations: Annotated[Path | None, typer.Option(help="Labels for actionformer and opentad.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Write features as files for other programs, one a video."""
+    from extract.store import FeatureStore
+    from pipelines.exports import export_json, export_lines, export_store, export_video
+
+    opened = FeatureStore.open(store)
+    if video is not None:
+        result = export_video(opened, video, output)
+    else:
+        with Meter("export", quiet=quiet) as meter:
+            result = export_store(
+                opened,
+                output,
+                layout=layout,
+                annotations=annotations,
+                on_progress=lambda done, count: meter.show(done / max(1, count), f"{done} of {count} videos"),
+            )
+    if as_json:
+        _print(export_json(result))
+    else:
+        for line in export_lines(result):
+            out.print(line, markup=False)
+    if result.failed:
+        raise typer.Exit(FAILED_INPUTS)
 
 
 @app.command(epilog="Example: untrimmed compact features.zarr")

@@ -57,6 +57,9 @@ def compiled(
         rows: NDArray[np.float32] = own.request.infer([pixels], share_inputs=True)[0].copy()
         return rows
 
+    # Alone: OpenVINO's bindings make tables at their first use, and two threads that do so at once wait for each other
+    # for ever (one has the table's lock, the other Python's).
+    compute(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
     return compute
 
 

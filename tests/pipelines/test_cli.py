@@ -126,11 +126,11 @@ def test_dry_run_writes_nothing(
 def test_info_and_doctor(
     undisturbed: FeatureStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "info", undisturbed.path, "--json") == 0
+    assert run(monkeypatch, "info", undisturbed.url, "--json") == 0
     found = json.loads(capfd.readouterr().out)
     assert found["videos"] == 7
     assert found["recipe"]["backbone"] == "tiny_r2plus1d"
-    assert run(monkeypatch, "info", undisturbed.path) == 0
+    assert run(monkeypatch, "info", undisturbed.url) == 0
     assert "7 videos" in capfd.readouterr().out
     assert run(monkeypatch, "doctor", "--json") == 0
     machine = json.loads(capfd.readouterr().out)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import xarray
 from numpy.typing import NDArray
 
 import pipelines
-from extract.clipping import Clip, clips_of
+from extract.clipping import Clip, ClipSpan, clips_of
 from extract.clips import ClipGrid
 from extract.engine import Engine
 from extract.errors import InputError, MachineError, RecipeMismatchError, UsageError
@@ -63,7 +63,7 @@ def test_every_video_has_its_clips_at_its_seconds(archive: Path, undisturbed: Fe
 def test_published_store_opens_with_xarray(undisturbed: FeatureStore) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        published = xarray.open_zarr(undisturbed.path)
+        published = xarray.open_zarr(undisturbed.url)
     assert {"features", "clip_start", "clip_stop", "row_size", "video_id"} <= set(published.variables)
     ids = published["video_id"].to_numpy().tolist()
     ends = np.cumsum(published["row_size"].to_numpy())
@@ -144,10 +144,10 @@ def test_creation_cut_short_is_no_obstacle(archive: Path, tmp_path: Path) -> Non
 def test_an_unforeseen_error_in_one_video_does_not_stop_the_others(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sometimes(reader: VideoReader, recipe: Recipe) -> Iterator[Clip]:
+    def sometimes(reader: VideoReader, recipe: Recipe, span: ClipSpan | None) -> Generator[Clip, None, bool]:
         if reader.info.path.endswith("same.mp4"):
             raise ZeroDivisionError("strange file")
-        yield from clips_of(reader, recipe)
+        return (yield from clips_of(reader, recipe, span))
 
     monkeypatch.setattr("extract.worker.clips_of", sometimes)
     store, summary = run_extraction(archive / "a", tmp_path / "f.zarr", options=Options())
