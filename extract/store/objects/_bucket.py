@@ -136,7 +136,9 @@ class Bucket:
     def _delete(self, keys: list[str]) -> None:
         try:
             obstore.delete(self._store, keys)
-        except FileNotFoundError:  # some storages stop at the first missing one
+        except FileNotFoundError as error:  # some storages stop at the first missing one
+            if cause_of(error) is not Cause.MISSING:
+                raise
             for key in keys:
                 with suppress(FileNotFoundError):
                     obstore.delete(self._store, key)

@@ -17,7 +17,13 @@ _DETAILS = "\n\nDebug source:"
 _SHOWN = 300
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
-_METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+_METADATA_SERVICES = (
+    "/latest/api/token",
+    "/latest/meta-data",
+    "169.254.170.2",
+    "/computeMetadata/",
+    "/metadata/identity",
+)
 _PASSING = {408, 409, 429}
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted"}
 _LASTING = {501, 505}
@@ -42,7 +48,7 @@ def cause_of(error: Exception) -> Cause:
     text = str(error)
     if isinstance(error, AlreadyExistsError):
         return Cause.BUSY
-    if any(address in text for address in _METADATA_SERVICES):
+    if any(part in text for part in _METADATA_SERVICES):
         return Cause.NO_CREDENTIALS
     if any(words in text for words in _NO_BUCKET):
         return Cause.NO_BUCKET
