@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from extract.errors import StoreError
 from extract.store import FeatureStore
+from extract.store.objects import objects_at
 
 Progress = Callable[[int, int], None]  # clips checked, of how many
 
@@ -136,7 +137,8 @@ class _Published:
 def _open_published(store: FeatureStore) -> _Published | None:
     """None where nothing is published yet."""
     try:
-        dataset = xarray.open_zarr(store.url, chunks=None, decode_cf=False, consolidated=True)
+        arrays = objects_at(store.url).for_zarr()
+        dataset = xarray.open_zarr(arrays, chunks=None, decode_cf=False, consolidated=True)
     except FileNotFoundError:
         return None
     ids, row_size, row_start, crc32, fingerprints = (dataset[name].values for name in _PER_VIDEO)

@@ -15,13 +15,14 @@ from pipelines.verification import Verification, verification_json, verification
 
 WIDTH = 4
 RECIPE = {"feature_width": WIDTH, "stored_dtype": "float16"}
-SIZES = {"a": 3, "b": 300, "c": 64, "d": 1, "e": 130}  # with shards of 128 clips: b and e span several
+SHARD = arrays.TIME_CHUNK_ROWS  # the smallest that there is
+SIZES = {"a": 3, "b": 2 * SHARD + 44, "c": 64, "d": 1, "e": SHARD + 2}  # shards hold ab, b, bcde and e
 
 
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(arrays, "MAX_SHARD_ROWS", 128)
+    monkeypatch.setattr(arrays, "MAX_SHARD_ROWS", SHARD)
 
 
 def add(store: FeatureStore, video_id: str, clips: int, fingerprint: str = "one") -> None:
@@ -91,6 +92,13 @@ def test_a_snapshot_is_verified_beside_newer_publications(store: FeatureStore) -
     assert (found.videos, found.published, found.damaged) == (2, 5, ())
 
 
+def test_a_store_that_is_no_folder() -> None:
+    store = FeatureStore.create("memory://verified", RECIPE)
+    add(store, "a", 3)
+    store.publish()
+    assert verify_store(store) == Verification(store.url, 1, 3, 1, 0, ())
+
+
 def test_an_empty_store(tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "store", RECIPE)
     assert verify_store(store) == Verification(store.url, 0, 0, 0, 0, ())
@@ -114,7 +122,7 @@ def test_every_unreadable_video_is_named(store: FeatureStore) -> None:
             store[damage.video_id]
 
 
-def rewritten(name: str, at: int, value: Any) -> Callable[[Path], None]:
+def rewritten(name: str, at: int | slice, value: Any) -> Callable[[Path], None]:
     def change(root: Path) -> None:
         array = zarr.open_array(root / name, mode="r+")
         array[at] = value
@@ -132,7 +140,7 @@ PUBLISHED: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "a checksum": (rewritten("crc32", 2, 7), ["c", "c"]),
     "a position": (rewritten("row_start", 4, 1), ["e"]),
     "a size": (rewritten("row_size", 3, 2), ["e", "", "d"]),
-    "two sizes": (lambda root: [rewritten("row_size", k, v)(root) for k, v in ((0, 2), (1, 301))], list("bbaab")),
+    "two sizes": (rewritten("row_size", slice(0, 2), [2, SIZES["b"] + 1]), ["a", "a", "b", "b", "b"]),
     "an id": (rewritten("video_id", 1, "x"), ["x"]),
     "the root": (lambda root: (root / "zarr.json").write_text("{", "utf-8"), [""]),
     "the sizes": (lambda root: (root / "row_size" / "c.0").write_bytes(b"none"), [""]),
