@@ -11,7 +11,7 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from extract.errors import StoreError
+from extract.errors import MachineError, StoreError
 from extract.store import FeatureStore
 from extract.store.objects import objects_at
 
@@ -62,6 +62,8 @@ def verify_store(store: FeatureStore, on_progress: Progress = lambda _done, _tot
     table = None
     try:
         table = _open_published(store)
+    except MachineError:
+        raise
     except _UNREADABLE as error:
         damaged.append(Damage("", "published", f"what is published cannot be opened ({error}): {_RESTORE}"))
     store.refresh()  # the log is never behind what is published
