@@ -7,8 +7,10 @@ The sizes below are part of the format: changing one needs a new format version.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +42,10 @@ class Spec:
     attributes: Mapping[str, Any]
     row_shape: tuple[int, ...] = field(default=())
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row in a segment."""
-        return np.dtype(self.dtype).itemsize * int(np.prod(self.row_shape))
+        return np.dtype(self.dtype).itemsize * math.prod(self.row_shape)
 
 
 def clip_specs(dtype: str, width: int) -> tuple[Spec, ...]:

@@ -48,11 +48,13 @@ class LocalObjects:
         buffer = bytearray(length)
         with self._explained(f"read {key}"):
             try:
-                with (self.root / key).open("rb") as file:
-                    file.seek(start)
-                    del buffer[file.readinto(buffer) :]
+                descriptor = os.open(f"{self.root}/{key}", os.O_RDONLY)
             except (FileNotFoundError, NotADirectoryError):
-                buffer.clear()
+                return bytearray()
+            try:
+                del buffer[_read_at(descriptor, start, buffer) :]
+            finally:
+                os.close(descriptor)
         return buffer
 
     def size(self, key: str) -> int | None:
@@ -184,6 +186,15 @@ def _make_folder(folder: Path) -> set[Path]:
     changed = _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     return {*changed, folder.parent}
+
+
+def _read_at(descriptor: int, start: int, buffer: bytearray) -> int:
+    """Fill ``buffer`` from byte ``start`` of a file on, as far as that goes: so many bytes."""
+    done, read = 0, -1
+    while read and done < len(buffer):
+        read = os.preadv(descriptor, [memoryview(buffer)[done:]], start + done)
+        done += read
+    return done
 
 
 def _raise_unless_gone(error: OSError) -> None:
