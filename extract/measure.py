@@ -10,7 +10,7 @@ import numpy as np
 from extract.clipping import Clip, clips_of, reading_options
 from extract.engine import Engine
 from extract.errors import VideoError
-from extract.worker import Setup, Task, decoding_process, engine_for
+from extract.worker import Setup, Task, clips_ahead, decoding_process, engine_for
 
 _SAMPLE_S = 2.0  # of decoding at most, and of computing
 _SAMPLE_CLIPS = 32
@@ -49,10 +49,11 @@ def measure(setup: Setup, tasks: Sequence[Task]) -> Speed | None:
     Takes a few seconds. Raises as `extract.worker.run_unit` does.
     """
     engine = engine_for(setup)
+    sampled = min(_SAMPLE_CLIPS, clips_ahead(setup.recipe))
     for task in tasks[:_TRIED]:
         try:
             _decoded(setup, task, 1)  # what is slow once
-            clips, open_s, decode_s = _decoded(setup, task, max(_SAMPLE_CLIPS, 2 * engine.batch))
+            clips, open_s, decode_s = _decoded(setup, task, max(sampled, 2 * engine.batch))
         except VideoError:
             continue
         if clips:

@@ -82,10 +82,10 @@ def _compared(store: FeatureStore, record: VideoRecord) -> Compared:
             f"it was read by {record.provenance['decoder_library']}",
         )
     scale = float(np.abs(stored.features.astype(np.float32)).max()) or 1.0
-    error = float(np.abs(again.features - stored.features.astype(np.float32)).max()) / scale
+    difference = float(np.abs(again.features - stored.features.astype(np.float32)).max()) / scale
     most = TOLERANCES[str(store.recipe["precision"])]
-    problem = f"features differ by {error:.1e} of the maximum, more than {most:g}" if error > most else ""
-    return Compared(record.video_id, error, problem)
+    problem = f"features differ by {difference:.1e} of the maximum, more than {most:g}" if difference > most else ""
+    return Compared(record.video_id, difference, problem)
 
 
 def _setup(store: FeatureStore, record: VideoRecord) -> Setup:

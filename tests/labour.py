@@ -62,6 +62,13 @@ def _rest(seconds: str, _setup: Setup) -> str:
     return str(os.getpid())
 
 
+def _span(seconds: str, setup: Setup) -> str:
+    """When it began and ended, in a form that sorts."""
+    began = time.monotonic()
+    _rest(seconds, setup)
+    return f"{began:020.6f} {time.monotonic():020.6f}"
+
+
 def _die(_argument: str, _setup: Setup) -> str:
     os.kill(os.getpid(), signal.SIGKILL)
     return "never"
@@ -121,6 +128,7 @@ def _environment(name: str, _setup: Setup) -> str:
 
 VERBS: dict[str, Callable[[str, Setup], str]] = {
     "rest": _rest,
+    "span": _span,
     "die": _die,
     "die-once": _die_once,
     "lose-gpu": _lose_gpu,

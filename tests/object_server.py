@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -80,8 +82,13 @@ class Faulty(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, target: str, seed: int, rate: float) -> None:
+    def __init__(self, target: str, seed: int, rate: float, identity: Path | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.endpoint = f"{'https' if identity else 'http'}://127.0.0.1:{self.server_port}"
+        if identity:
+            secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            secure.load_cert_chain(identity)
+            self.socket = secure.wrap_socket(self.socket, server_side=True)
         self.target = urlsplit(target).netloc
         self.rate = rate
         self.next: deque[str] = deque()
@@ -90,10 +97,6 @@ class Faulty(ThreadingHTTPServer):
         self._chance = random.Random(seed)
         self._drawing = threading.Lock()
         self.ended = threading.Event()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def draw(self, request: str) -> str:
         """The failure of a request, or an empty text."""
@@ -111,9 +114,12 @@ class Faulty(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty(target: str, *, seed: int = 0, rate: float = 0.0) -> Iterator[Faulty]:
-    """A proxy before the server at ``target``: statuses, resets before and after the request is done, cut answers."""
-    with Faulty(target, seed, rate) as proxy:
+def faulty(target: str, *, seed: int = 0, rate: float = 0.0, identity: Path | None = None) -> Iterator[Faulty]:
+    """A proxy before the server at ``target``: statuses, resets before and after the request is done, cut answers.
+
+    With ``identity``, a file with a key and a certificate, it speaks TLS.
+    """
+    with Faulty(target, seed, rate, identity) as proxy:
         serving = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
         serving.start()
         try:

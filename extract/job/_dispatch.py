@@ -20,7 +20,7 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker
 
 from extract.errors import MachineError
-from extract.job._hands import Work, do_call, do_unit, own_version
+from extract.job._hands import Work, do_unit, own_version, packed
 from extract.worker import Failed, Setup, Task, Unit, UnitResult, run_unit, stop_units
 
 Answer = TypeVar("Answer")
@@ -64,13 +64,12 @@ class ClusterCrew:
         Raises:
             MachineError: there is no worker, it died, or the scheduler went away.
         """
-        future = self.client.submit(
-            do_call, function, arguments, client_version=own_version(), key=_key(uuid4().hex), pure=False, retries=0
-        )
+        future = self.send(uuid4().hex, function, *arguments)
         answer = asyncio.run_coroutine_threadsafe(_outcome(self.client, future), self._loop)
         while not wait([answer], _LOOK_EVERY_S).done:
             self.check()
         outcome = answer.result()
+        future.release()
         if isinstance(outcome, KilledWorker):
             raise MachineError(f"a Dask worker died in {function.__name__}: {self.how_died(outcome)}") from outcome
         if isinstance(outcome, Exception):
@@ -92,6 +91,13 @@ class ClusterCrew:
             yield from run.results(iter(units))
         finally:
             run.close()
+
+    def send(self, tag: str, function: Callable[..., object], *arguments: object) -> "Future[Any]":
+        """Have ``function(*arguments)`` done; ``tag`` is unique."""
+        key = f"untrimmed-{tag}"
+        task = packed(key, function, *arguments)
+        future: Future[Any] = self.client.get({key: task}, key, sync=False, retries=0, fifo_timeout="0 ms")
+        return future
 
     def drain(self) -> None:
         """Begin no other unit; may be called from a signal handler or another thread."""
@@ -151,25 +157,24 @@ class _Run:
 
     def __init__(self, crew: ClusterCrew, setup: Setup, on_clips: Callable[[int], None], work: Work) -> None:
         self._crew, self._client, self._inbox = crew, crew.client, crew.inbox
-        self._setup, self._on_clips = setup, on_clips
+        self._setup, self._on_clips, self._work = setup, on_clips, work
         self._flights: dict[str, _Flight] = {}
         self._suspects: list[Unit] = []
         self._blamed: set[str] = set()
         self._done = self._deaths_in_a_row = 0
         self._topic = f"untrimmed-{uuid4().hex}"
-        self._order = {"work": work, "setup": setup, "topic": self._topic, "client_version": own_version()}
         self._client.subscribe_topic(self._topic, lambda event: crew.inbox.put(event[1]))
 
     def results(self, units: Iterator[Unit]) -> Iterator[UnitResult]:
         """All units, then the suspects alone."""
-        yield from self._lane(units, lambda: 2 * max(1, self._crew.slots) + 1, self._suspect)
+        yield from self._lane(units, lambda: 2 * max(1, self._crew.slots), self._suspect)
         yield from self._lane(self._alone(), lambda: 1, self._blame)
 
     def close(self) -> None:
         """Stop what is still being done."""
         if self._flights:
-            self._crew.stop(self._setup.job)
             self._forget(list(self._flights))
+            self._crew.stop(self._setup.job)
         if self._client.status == "running":
             self._client.unsubscribe_topic(self._topic)
 
@@ -180,7 +185,8 @@ class _Run:
             if self._crew.draining:
                 self._forget([tag for tag, flight in self._flights.items() if not flight.begun])
             else:
-                self._submit(list(islice(units, max(0, window() - len(self._flights)))))
+                for unit in islice(units, max(0, window() - len(self._flights))):
+                    self._submit(unit)
             if not self._flights:
                 return
             for flight, outcome in self._landed():
@@ -193,16 +199,11 @@ class _Run:
                     yield outcome
             self._crew.check()
 
-    def _submit(self, units: list[Unit]) -> None:
-        """All at once: the scheduler then keeps what no worker can begin, and no worker's death touches it."""
-        if not units:
-            return
-        tags = [uuid4().hex for _ in units]
-        keys = [_key(tag) for tag in tags]
-        futures = self._client.map(do_unit, tags, units, key=keys, pure=False, retries=0, **self._order)
-        for tag, unit, future in zip(tags, units, futures, strict=True):
-            self._flights[tag] = _Flight(unit, future)
-            asyncio.run_coroutine_threadsafe(self._deliver(tag, future), self._client.loop.asyncio_loop)
+    def _submit(self, unit: Unit) -> None:
+        tag = uuid4().hex
+        future = self._crew.send(tag, do_unit, self._work, self._setup, unit, self._topic, tag)
+        self._flights[tag] = _Flight(unit, future)
+        asyncio.run_coroutine_threadsafe(self._deliver(tag, future), self._client.loop.asyncio_loop)
 
     async def _deliver(self, tag: str, future: Future[Any]) -> None:
         self._inbox.put((tag, await _outcome(self._client, future)))
@@ -220,6 +221,7 @@ class _Run:
                 flight.last_words = news
             else:
                 del self._flights[tag]
+                flight.future.release()
                 self._count(flight, news.clips if isinstance(news, UnitResult) else 0)
                 yield flight, news
 
@@ -277,10 +279,6 @@ def described_exit(status: int) -> str:
     return f"was killed by {name}{' (often for want of memory)' if name == 'SIGKILL' else ''}"
 
 
-def _key(tag: str) -> str:
-    return f"untrimmed-{tag}"
-
-
 async def _outcome(client: Client, future: Future[Any]) -> object:
     """What ``future`` comes to, an error if it is one."""
     try:
@@ -303,12 +301,8 @@ def explained(error: Exception) -> Exception:
     """``error`` of the work, or what stands behind an error of Dask."""
     if isinstance(error, CancelledError):
         return _scheduler_gone()
-    missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "extract"
-    if missing or (isinstance(error, RuntimeError) and "deserializ" in str(error)):
-        return MachineError(
-            f"the cluster cannot read this job ({error}); install untrimmed {own_version()} on its scheduler and on "
-            "every worker, with the same version of Dask"
-        )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "extract":
+        return MachineError(f"a Dask worker cannot do this job ({error}); install untrimmed {own_version()} there")
     return error
 
 

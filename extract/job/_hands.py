@@ -1,19 +1,20 @@
 """What a job does inside a worker process. Functions travel by name: a worker needs the same untrimmed, no more."""
 
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TypeVar
 
-from distributed import Scheduler, Worker, get_worker
+from dask._task_spec import Task as DaskTask
+from dask.utils import apply
+from distributed import Worker, get_worker
 
 from extract.errors import DeviceLostError, MachineError
 from extract.worker import Setup, Unit, UnitResult
 
 Work = Callable[[Setup, Unit, Callable[[int], None]], UnitResult]
-Answer = TypeVar("Answer")
 
 _TELL_EVERY_S = 1.0
 _LAST_WORDS_S = 1.0  # what a message needs to leave the process
@@ -21,33 +22,53 @@ _GPU_LOST = 70  # exit status
 _one_at_a_time = threading.Lock()  # a worker may have several threads, but there is one engine and one decoder
 
 
+def packed(key: str, function: Callable[..., object], *arguments: object) -> DaskTask:
+    """The task ``function(*arguments)`` in a form that the worker unpacks while it does it.
+
+    So a scheduler needs no untrimmed; and where a worker has none, its task fails, and not its connection.
+
+    It is marked as a data producer: the scheduler then keeps it until a worker can begin it, and no death of a worker
+    touches it before. Others are dealt out to the workers at once, to wait there behind units that take minutes.
+    """
+    here = DaskTask(None, pickle.loads, pickle.dumps(unpack))
+    return DaskTask(key, apply, here, (own_version(), pickle.dumps((function, arguments))), _data_producer=True)
+
+
 def own_version() -> str:
     """The version of this process's untrimmed."""
     return version("untrimmed")
 
 
-def do_unit(tag: str, unit: Unit, *, work: Work, setup: Setup, topic: str, client_version: str) -> UnitResult:
+def unpack(client_version: str, work: bytes) -> object:
+    """Do what was `packed`, alone in this process.
+
+    Raises:
+        MachineError: the client has another version of untrimmed.
+    """
+    if own_version() != client_version:
+        raise MachineError(
+            f"worker {get_worker().address} has untrimmed {own_version()}, this process {client_version}; "
+            "install the same version on every machine of the cluster"
+        )
+    with _one_at_a_time:
+        function, arguments = pickle.loads(work)
+        result: object = function(*arguments)
+        return result
+
+
+def do_unit(work: Work, setup: Setup, unit: Unit, topic: str, tag: str) -> UnitResult:
     """Do ``unit``, telling ``topic`` at its beginning and about every second how many clips are new.
 
     A process whose GPU is lost says so and ends, so that the unit comes to another one.
     """
     worker = get_worker()
-    _check_version(worker, client_version)
-    with _one_at_a_time:
-        telling = _Telling(worker, topic, tag)
-        try:
-            return work(setup, unit, telling.add)
-        except DeviceLostError as error:
-            worker.log_event(topic, (tag, str(error)))
-            time.sleep(_LAST_WORDS_S)
-            os._exit(_GPU_LOST)
-
-
-def do_call(function: Callable[..., Answer], arguments: tuple[object, ...], *, client_version: str) -> Answer:
-    """``function(*arguments)``, while no unit is done in this process."""
-    _check_version(get_worker(), client_version)
-    with _one_at_a_time:
-        return function(*arguments)
+    telling = _Telling(worker, topic, tag)
+    try:
+        return work(setup, unit, telling.add)
+    except DeviceLostError as error:
+        worker.log_event(topic, (tag, str(error)))
+        time.sleep(_LAST_WORDS_S)
+        os._exit(_GPU_LOST)
 
 
 class _Telling:
@@ -63,17 +84,3 @@ class _Telling:
         if time.monotonic() - self._told >= _TELL_EVERY_S:
             self._worker.log_event(self._topic, (self._tag, self._new))
             self._new, self._told = 0, time.monotonic()
-
-
-def _check_version(worker: Worker, client_version: str) -> None:
-    if own_version() != client_version:
-        raise MachineError(
-            f"worker {worker.address} has untrimmed {own_version()}, this process {client_version}; "
-            "install the same version on every machine of the cluster"
-        )
-
-
-def allowed_failures(dask_scheduler: Scheduler) -> int:
-    """How often a scheduler tries a task again whose worker died; run by the scheduler."""
-    allowed: int = dask_scheduler.allowed_failures
-    return allowed

@@ -17,8 +17,7 @@ from distributed.versions import VersionMismatchWarning
 from extract.errors import MachineError, UsageError
 from extract.interrupts import children_ignore_interrupts
 from extract.job._cluster_file import ClusterFile, read_cluster_file
-from extract.job._dispatch import ClusterCrew, explained
-from extract.job._hands import allowed_failures
+from extract.job._dispatch import ClusterCrew
 from extract.urls import URL
 
 _CONNECT_S = 15.0
@@ -186,10 +185,7 @@ def _version_notes(client: Client) -> Iterator[str]:
 
 
 def _failure_notes(client: Client) -> Iterator[str]:
-    try:
-        allowed = client.run_on_scheduler(allowed_failures)
-    except ImportError as error:
-        raise explained(error) from error
+    allowed = client.run_on_scheduler(dask.config.get, "distributed.scheduler.allowed-failures")
     if allowed:
         yield (
             f"the scheduler tries a unit whose worker died {allowed} more times, each time on another worker "

@@ -122,7 +122,9 @@ def test_a_lost_gpu_of_this_process_is_raised(setup: Setup) -> None:
         list(run(here, setup, orders("lose-gpu")))
 
 
-def test_workers_that_die_of_everything_end_the_run(two: ClusterCrew, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_die_of_everything_end_the_run(
+    two: ClusterCrew, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_dispatch, "_FEWEST_DEATHS", 2)
     monkeypatch.setattr(_dispatch, "_DEATHS_PER_SLOT", 0)
     with pytest.raises(MachineError, match=r"2 workers died one after the other.*SIGKILL.*fewer --workers"):

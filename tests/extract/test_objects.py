@@ -2,6 +2,8 @@ import os
 import pickle
 import random
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from extract.errors import MachineError, StoreError, UsageError
 from extract.store.objects import LocalObjects, Objects, check_conditional_writes, objects_at
 from extract.store.objects import _bucket as bucket_module
 from extract.store.objects import _lease as lease_module
+from extract.store.objects import _remote as remote_module
 from extract.store.objects._lease import Lease
 from extract.store.objects._remote import RemoteObjects
 
@@ -274,7 +277,31 @@ def test_a_storage_that_ignores_conditions_is_refused() -> None:
     assert list(liar.listed("")) == []
 
 
-# Leases
+# Leases and parallel writes
+
+
+def test_writes_run_in_parallel_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "_IN_FLIGHT_BYTES", 100)
+    running_bytes: list[int] = []
+    peaks: dict[str, list[int]] = {"count": [], "bytes": []}
+    put = RemoteObjects.put
+
+    def watched(objects: RemoteObjects, key: str, data: bytes) -> None:
+        running_bytes.append(len(data))
+        peaks["count"].append(len(running_bytes))
+        peaks["bytes"].append(sum(running_bytes))
+        time.sleep(0.005)
+        put(objects, key, data)
+        running_bytes.remove(len(data))
+
+    monkeypatch.setattr(RemoteObjects, "put", watched)
+    objects = objects_at(f"memory://{uuid4().hex}")
+    objects.put_all((f"small/{i}", b"") for i in range(40))
+    assert 4 < max(peaks["count"]) <= 16
+    objects.put_all((f"large/{i}", bytes(30)) for i in range(10))
+    objects.put_all([("huge", bytes(500))])
+    assert 60 <= max(peaks["bytes"][:-1]) <= 100
+    assert len(list(objects.listed(""))) == 51
 
 
 @leased
@@ -355,6 +382,7 @@ def test_a_holder_is_stopped_between_two_objects(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")  # so that listings take several requests
     with faulty(server) as proxy:
         use_s3(monkeypatch, proxy.endpoint)
         yield proxy
@@ -445,6 +473,27 @@ def test_missing_credentials_are_named(proxy: Faulty, monkeypatch: pytest.Monkey
         objects_at("s3://bucket/store").get("a")
 
 
+def test_a_server_with_a_certificate_of_its_own(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with the command openssl, which is not here")
+    identity = tmp_path / "identity.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=storage"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(identity), "-out", str(tmp_path / "public.pem")]
+    subprocess.run(["openssl", *request.split(), *files], check=True, capture_output=True)
+    with identity.open("a") as file:
+        file.write((tmp_path / "public.pem").read_text())
+    with faulty(server, identity=identity) as proxy:
+        use_s3(monkeypatch, proxy.endpoint)
+        url = f"s3://{new_bucket(server)}/store"
+        with pytest.raises(MachineError, match=r"cannot read a: .*certificate"):
+            objects_at(url).get("a")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "public.pem"))
+        assert objects_at(url).put_if_absent("a", b"x")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+        with pytest.raises(MachineError, match=r"cannot read AWS_CA_BUNDLE: .*missing\.pem"):
+            objects_at(url)
+
+
 @pytest.mark.parametrize("fault", ["500", "reset", "hang", "gone"])
 def test_a_storage_that_stays_down_is_given_up(proxy: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "PATIENCE_S", 0.3)
@@ -458,7 +507,7 @@ def test_a_storage_that_stays_down_is_given_up(proxy: Faulty, fault: str, monkey
     calls = (lambda: objects.put_all([("b", b"x")] * 20), lambda: objects.put_if_absent("b", b"x"))
     for call in calls:
         began_s = time.monotonic()
-        with pytest.raises(MachineError, match=r"fails since 0\.3 s, now with: .*Everything committed is safe: run"):
+        with pytest.raises(MachineError, match=r"failing for 0\.3 s, last with: .*Everything committed is safe: run"):
             call()
         assert time.monotonic() - began_s < 3
     proxy.next.clear()

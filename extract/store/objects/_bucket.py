@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -62,6 +63,8 @@ class Bucket:
         """A client of obstore; asks nothing of the server yet."""
         try:
             return _connect(self._url, retries)
+        except OSError as error:
+            raise MachineError(f"{self._url}: cannot read AWS_CA_BUNDLE: {error}. Correct it, or unset it") from None
         except ERRORS as error:
             raise self._failed("open", error) from None
 
@@ -178,15 +181,17 @@ class Bucket:
 
     def _gave_up(self, doing: str, error: Exception) -> MachineError:
         return MachineError(
-            f"{self._url}: cannot {doing}: the storage fails since {PATIENCE_S:g} s, now with: {text_of(error)}. "
-            "Everything committed is safe: run the same command again when the storage can be reached"
+            f"{self._url}: cannot {doing}: the storage has been failing for {PATIENCE_S:g} s, last with: "
+            f"{text_of(error)}. Everything committed is safe: run the same command again when the storage "
+            "can be reached"
         )
 
     def _failed(self, doing: str, error: Exception) -> MachineError:
         scheme, _, rest = self._url.partition("://")
         variables = _CREDENTIALS.get(scheme, "no variables")
         remedies = {
-            Cause.DENIED: f"Check that the credentials in the environment ({variables}) are right and may do this",
+            Cause.DENIED: f"Check that the credentials in the environment ({variables}) are right and may do this. "
+            "To be told that an object is missing, they must be allowed to list the bucket",
             Cause.NO_CREDENTIALS: f"There are no credentials: set {variables}",
             Cause.NO_BUCKET: f"There is no bucket {rest.partition('/')[0]!r}: create it, or check the URL",
             Cause.MISSING: f"There is no bucket {rest.partition('/')[0]!r}: create it, or check the URL",
@@ -224,9 +229,8 @@ def _connect(url: str, retries: "RetryConfig | None") -> "ObjectStore":
         return GCSStore(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
     if scheme == "az":
         return AzureStore(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
-    options["allow_http"] = _endpoint().startswith("http://")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    options["allow_http"] = endpoint.startswith("http://")
+    if os.environ.get("AWS_CA_BUNDLE"):
+        options["root_certificate"] = Path(os.environ["AWS_CA_BUNDLE"]).read_bytes()
     return S3Store(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
-
-
-def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""

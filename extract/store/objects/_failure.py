@@ -17,10 +17,10 @@ _DETAILS = "\n\nDebug source:"
 _SHOWN = 300
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
-_METADATA_SERVICES = (
+_METADATA_SERVICES = (  # of a cloud's machines, which are asked for credentials where the environment has none
     "/latest/api/token",
     "/latest/meta-data",
-    "169.254.170.2",
+    "169.254.170.2/",
     "/computeMetadata/",
     "/metadata/identity",
 )
