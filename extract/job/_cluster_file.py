@@ -1,10 +1,11 @@
 """The YAML file that says which Dask cluster to start."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import yaml
@@ -29,7 +30,7 @@ class ClusterFile:
     """``kind`` is called with ``options``; then ``workers`` are asked for, or it adapts, or neither."""
 
     path: Path
-    kind: type[Cluster]
+    kind: Callable[..., Cluster]
     options: Mapping[str, Any] = field(repr=False)
     workers: int | None
     adapt: Mapping[str, Any] | None
@@ -80,7 +81,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
     )
 
 
-def _kind(path: Path, name: object) -> type[Cluster]:
+def _kind(path: Path, name: object) -> Callable[..., Cluster]:
     module, _, attribute = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not module:
         raise _usage_error(path, f"class is {name!r}; expected the full name of a Dask cluster class")
@@ -91,9 +92,11 @@ def _kind(path: Path, name: object) -> type[Cluster]:
         raise MachineError(
             f"--cluster {path}: {module} cannot be imported ({error}); `pip install {package}` if it is not installed"
         ) from error
-    if not (isinstance(kind, type) and issubclass(kind, Cluster)):
-        raise _usage_error(path, f"class {name} is no Dask cluster class")
-    return kind
+    if isinstance(kind, type) and issubclass(kind, Cluster):
+        return kind
+    if isinstance(kind, FunctionType) and attribute.endswith("Cluster"):  # distributed.SSHCluster is a function
+        return kind
+    raise _usage_error(path, f"class {name} is no Dask cluster class")
 
 
 def _mapping(path: Path, key: str, value: object) -> dict[str, Any]:

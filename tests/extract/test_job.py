@@ -64,7 +64,7 @@ def setup(tmp_path: Path) -> Setup:
         precision="fp32",
     )
     store = FeatureStore.create(tmp_path / "store", recipe.as_dict())
-    return Setup(str(store.path), recipe, "random:0", "cpu", "torch", "auto", threads=1)
+    return Setup(store.url, recipe, "random:0", "cpu", "torch", "auto", threads=1)
 
 
 def task(folder: Path, name: str) -> Task:

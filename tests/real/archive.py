@@ -13,7 +13,7 @@ from pipelines.synthetic.scene import compose
 from pipelines.synthetic.verbs import Event
 
 SECONDS = (9.0, 7.3, 10.0, 4.1)
-COPIES = 8
+COPIES = 5
 
 
 @dataclass(frozen=True, slots=True)

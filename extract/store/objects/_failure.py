@@ -14,6 +14,7 @@ _CODE = re.compile(r'<Code>(.*?)</Code>|"code": ?"(.*?)"')
 _MESSAGE = re.compile(r'<Message>(.*?)</Message>|"message": ?"(.*?)"', re.DOTALL)
 _REASON = re.compile(r'(?:message|error): "(.*?)"')
 _DETAILS = "\n\nDebug source:"
+_BAD_CERTIFICATE = "InvalidCertificate"
 _SHOWN = 300
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
@@ -72,6 +73,8 @@ def text_of(error: Exception) -> str:
         code, message = _found(_CODE, status[3]), _found(_MESSAGE, status[3])
         said = ": ".join(part for part in (code, message) if part) or status[3][:_SHOWN].strip()
         return f"the server answered {status[1]}{status[2]}" + (f" ({said})" if said else "")
+    if _BAD_CERTIFICATE in details:
+        return "the server's certificate is not one that this machine trusts (AWS_CA_BUNDLE may name others)"
     reason = _REASON.search(details)
     first = text.rpartition(" - ")[2].partition("\n")[0]
     return f"{without_secrets(first)[:_SHOWN]}" + (f" ({reason[1]})" if reason else "")
@@ -90,7 +93,7 @@ def _cause_of_status(status: int, code: str) -> Cause:
 def _cause_without_answer(text: str) -> Cause:
     if "Invalid range" in text:
         return Cause.PAST_END
-    if "redirect" in text or "BadScheme" in text or "certificate" in text:
+    if "redirect" in text or "BadScheme" in text or _BAD_CERTIFICATE in text:
         return Cause.REFUSED
     return Cause.BUSY if "HttpError" in text else Cause.UNKNOWN
 
