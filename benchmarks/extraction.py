@@ -21,7 +21,8 @@ from extract.engine import ClipInput, Engine
 from extract.recipe import Recipe
 from extract.video import open_video
 from pipelines import Options, synthesize
-from pipelines.extraction import run_extraction, settle
+from pipelines.extraction import run_extraction
+from pipelines.settling import settle
 
 VIDEOS, SECONDS, ROUNDS = 24, 30.0, 3
 

@@ -19,7 +19,7 @@ from extract.errors import InputError, MachineError, UsageError
 from extract.recipe import Recipe
 from extract.store import FeatureStore
 from extract.video import open_video
-from pipelines.extraction import Options, settle
+from pipelines.settling import Options, settle
 
 SMALL = {"short_side": 64, "crop": 64}
 
