@@ -6,14 +6,13 @@ Jobs are the command line, in children of a server that has imported everything:
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -51,7 +50,7 @@ def make_archive(folder: Path) -> Path:
     _write(folder / "hole.mkv", [*regular(60, slow), *(t + 12 for t in regular(60, slow))], seed=1)
     damaged = bytearray(_write(folder / "damaged.mp4", regular(100, slow), seed=2).read_bytes())
     middle = len(damaged) // 2
-    damaged[middle : middle + 400] = bytes(400)
+    damaged[middle : middle + 2000] = bytes(2000)
     (folder / "damaged.mp4").write_bytes(damaged)
     for number, frames in enumerate((50, 10, 125, 78, 105)):
         _write(folder / f"short{number}.mp4", regular(frames), seed=3 + number)
@@ -73,9 +72,10 @@ def _write(path: Path, times: Sequence[Fraction], *, seed: int) -> Path:
 
 
 class Truth:
-    """The store of an undisturbed job, in memory."""
+    """The store at ``path``, of an undisturbed job, in memory."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         store = FeatureStore.open(path)
         self.failures = dict(store.failures)
         self.recipe_digest = store.recipe_digest
@@ -142,11 +142,14 @@ class Seen:
 
 
 @contextmanager
-def reader(out: Path, undisturbed: Path) -> Iterator[Seen]:
-    """A process that reads the store at ``out`` all the time; what it saw is complete when the block is left."""
+def reader(out: Path, truth: Truth) -> Iterator[Seen]:
+    """A process that reads the store at ``out`` all the time, and holds it against ``truth``.
+
+    What it saw is complete when the block is left.
+    """
     seen = Seen()
     ours, theirs = _warm.Pipe()
-    process = _warm.Process(target=_read, args=(out, undisturbed, theirs))
+    process = _warm.Process(target=_read, args=(out, truth.path, theirs))
     process.start()
     theirs.close()
     ours.recv()  # it is ready
@@ -206,12 +209,12 @@ class Command:
         process.start()
         return process
 
-    def finish(self, *more: str) -> float:
-        """Run it to its end; its wall seconds. AssertionError where it does not do all it can."""
+    def finish(self, *more: str, code: int = FINISHED) -> float:
+        """Run it to its end; its wall seconds. AssertionError where it ends with another exit code."""
         began = time.monotonic()
         process = self.start(*more)
         process.join(ENDS_S)
-        assert process.exitcode == FINISHED, f"exit code {process.exitcode}\n{self.log.read_text()}"
+        assert process.exitcode == code, f"exit code {process.exitcode}\n{self.log.read_text()}"
         return time.monotonic() - began
 
 
@@ -239,12 +242,16 @@ class Moment:
         """In a word."""
         return {"": "any time", "_log/*": "log entry", "_segments/*/*": "segment"}.get(self.pattern, "publication")
 
-    def wait(self, process: BaseProcess, out: Path) -> None:
-        """Return at the moment, or when ``process`` has ended."""
-        if not self.pattern:
-            process.join(self.after_s)
-        while self.pattern and process.is_alive() and sum(1 for _ in out.glob(self.pattern)) < self.count:
+    def wait(self, out: Path, alive: Callable[[], bool]) -> None:
+        """Return at the moment, or when the job is not ``alive`` any more."""
+        began = time.monotonic()
+        while alive() and not self._came(out, time.monotonic() - began):
             time.sleep(0.001)
+
+    def _came(self, out: Path, now_s: float) -> bool:
+        if not self.pattern:
+            return now_s >= self.after_s
+        return sum(1 for _ in out.glob(self.pattern)) >= self.count
 
 
 def random_moment(rng: random.Random, undisturbed_s: float) -> Moment:
@@ -300,9 +307,8 @@ class Scene:
         found = []
         for root in roots:
             with suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(root).children(recursive=True):
-                    if text in " ".join(_command_line(child)):
-                        found.append(child)
+                children = psutil.Process(root).children(recursive=True)
+                found += [child for child in children if text in " ".join(_command_line(child))]
         return found
 
 
@@ -318,18 +324,16 @@ Kill = Callable[[Scene, random.Random], bool]  # whether somebody died
 
 def kill_client(scene: Scene, _rng: random.Random) -> bool:
     """The command alone: its workers and decoders see that it is gone."""
-    return _kill(scene.job.pid)
+    return scene.job.is_alive() and _kill(scene.job.pid)
 
 
-def kill_client_and_children(scene: Scene, _rng: random.Random) -> bool:
+def kill_client_and_children(scene: Scene, rng: random.Random) -> bool:
     """The command first, then whatever descends from it."""
-    with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(scene.job.pid).children(recursive=True)
-        killed = _kill(scene.job.pid)
-        for child in children:
-            _kill(child.pid)
-        return killed
-    return False
+    children = _descendants(scene.job)
+    killed = kill_client(scene, rng)
+    for child in children:
+        _kill(child.pid)
+    return killed
 
 
 def kill_decoder(scene: Scene, rng: random.Random) -> bool:
@@ -396,84 +400,81 @@ KILLS: dict[str, Kill] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Blow:
-    """Who is killed, and when."""
-
-    victim: str
-    moment: Moment
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one job that was struck and run again.
 
-    ``struck``: whether the victim lived at the moment. ``code``: how the job ended. ``kept_clips``: of whole videos in
-    the store at that time. ``ended_s``: seconds until then. ``rerun_s``: of the rerun.
+    ``struck``: whether the victim lived at the moment. ``code``: how the job ended, and ``ended_s`` when, in seconds
+    from its start. ``kept_clips``: of whole videos in the store at that time. ``rerun_s``: what the rerun took.
     """
 
     struck: bool
     code: int
-    kept_clips: int
     ended_s: float
+    kept_clips: int
     rerun_s: float
     seen: Seen
 
 
-def strike(command: Command, blow: Blow, rng: random.Random, *, undisturbed: Path, outside: Outside | None) -> Outcome:
-    """Start the job, kill, run it again; a reader looks all the time.
+def strike(
+    command: Command, victim: str, moment: Moment, rng: random.Random, *, truth: Truth, outside: Outside | None = None
+) -> Outcome:
+    """Start the job, kill ``victim`` at ``moment``, run it again; a reader looks all the time.
 
-    AssertionError where a job does not end as it must, the reader saw what is not true, or a process is left over.
+    Raises:
+        AssertionError: the store is not the true one in the end, the reader saw what is not true, the job did not end
+            as it must, or left processes.
     """
-    with reader(command.out, undisturbed) as seen:
+    with reader(command.out, truth) as seen:
         began = time.monotonic()
         job = command.start()
-        blow.moment.wait(job, command.out)
-        scene = Scene(job, outside)
-        children = psutil.Process(job.pid).children(recursive=True) if job.is_alive() else []
-        struck = KILLS[blow.victim](scene, rng)
+        moment.wait(command.out, job.is_alive)
+        children = _descendants(job)
+        struck = KILLS[victim](Scene(job, outside), rng)
         job.join(ENDS_S)
         ended_s = time.monotonic() - began
-        check_end(command, job, blow.victim if struck else "nobody")
+        check_end(command, job.exitcode, victim if struck else "nobody")
         kept_clips = committed_clips(command.out)
-        again = command if outside is None else replace_scheduler(command, outside.mend())
-        rerun_s = again.finish(*(("--retry-failed",) if blow.victim == "decoder" else ()))
-    assert not seen.wrong, f"{len(seen.wrong)} readings, the first: {seen.wrong[0]}"
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive, f"left over: {[_command_line(process) for process in alive]}"
-    assert job.exitcode is not None
-    return Outcome(struck, job.exitcode, kept_clips, ended_s, rerun_s, seen)
+        again = command if outside is None else replace(command, scheduler=outside.mend())
+        rerun_s = again.finish(*(("--retry-failed",) if victim == "decoder" else ()))
+    check_seen(seen)
+    truth.check(command.out)
+    _, left = psutil.wait_procs(children, timeout=10)
+    assert not left, f"left over: {[_command_line(process) for process in left]}"
+    return Outcome(struck, job.exitcode or 0, ended_s, kept_clips, rerun_s, seen)
 
 
-def replace_scheduler(command: Command, scheduler: str) -> Command:
-    """The same on another scheduler."""
-    return Command(command.archive, command.out, command.workers, scheduler)
+def _descendants(job: BaseProcess) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(job.pid).children(recursive=True)
+    return []
 
 
-def check_end(command: Command, job: BaseProcess, victim: str) -> None:
-    """Assert that the job ended as it must when ``victim`` is killed."""
+def check_end(command: Command, code: int | None, victim: str) -> None:
+    """Assert that the exit code is what it must be when ``victim`` was killed, and what was said."""
     said = command.log.read_text()
-    assert job.exitcode is not None, f"still running after {ENDS_S} s\n{said}"
+    assert code is not None, f"still running after {ENDS_S} s\n{said}"
     assert "Traceback" not in said, said
     codes = {FINISHED}
     if victim.startswith("client"):
         codes.add(-signal.SIGKILL)
-    if victim == "scheduler":
+    elif victim == "scheduler":
         codes.add(3)
-    if victim not in ("nobody", "client", "client and children", "decoder") and "a Dask worker died in measure" in said:
+        assert code == FINISHED or ("scheduler" in said and "run" in said), said
+    elif "a Dask worker died in measure" in said:  # before there was a plan
         codes.add(3)
-    assert job.exitcode in codes, f"exit code {job.exitcode} when the {victim} was killed\n{said}"
-    if victim == "scheduler" and job.exitcode == 3:
-        assert "scheduler" in said
-        assert "run" in said
+    assert code in codes, f"exit code {code} when the victim was {victim}\n{said}"
+
+
+def check_seen(seen: Seen) -> None:
+    """Assert that a reader saw nothing but the truth."""
+    assert not seen.wrong, f"{len(seen.wrong)} readings, the first: {seen.wrong[0]}"
 
 
 def committed_clips(out: Path) -> int:
-    """Clips of the whole videos in the store at ``out``."""
+    """Clips of the whole videos in the store at ``out``, 0 where there is none."""
     store = FeatureStore.find(out)
     return 0 if store is None else sum(record.rows for record in store.catalogue.values())
 
 
-def begin(out: Path, begun: Path | None) -> None:
-    """Put a copy of the store ``begun`` at ``out``."""
-    if begun is not None:
-        shutil.copytree(begun, out)
+if __name__ == "__main__":
+    _run(sys.argv[2:], Path(sys.argv[1]))
