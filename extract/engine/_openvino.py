@@ -47,6 +47,7 @@ def compiled(
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": threads,
         "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # else every process pins its threads to the first cores, the same ones
     }
     graph = _core().compile_model(_graph(backbone, given), "CPU", settings)
     own = threading.local()

@@ -1,6 +1,7 @@
 """The engines: the same bits whatever the batch, and the numbers that plain torch gives."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: st
     np.testing.assert_array_equal(two.features(clips), together)
     np.testing.assert_array_equal(two.features(clips[::-1])[::-1], together)
     np.testing.assert_array_equal(two.features(clips[3:4])[0], together[3])
+
+
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the cores of threads")
+def test_workers_do_not_share_one_core(backbone: Backbone) -> None:
+    engine_of(backbone, "openvino").features(some_clips(2))
+    for thread in Path("/proc/self/task").iterdir():
+        assert os.sched_getaffinity(int(thread.name)) == os.sched_getaffinity(0)
 
 
 def test_the_process_keeps_its_threads(backbone: Backbone) -> None:
