@@ -128,11 +128,12 @@ class FeatureStore:
             StoreError: the folder holds something that is not a store.
         """
         objects = objects_at(path)
-        if log.recipe_of(objects) is not None:
-            return cls.open(path)
-        if not objects.is_unused():
-            raise StoreError(f"{objects.url} exists, is not empty and is not a feature store: {objects.found()}")
-        return None
+        if log.recipe_of(objects) is None:
+            if objects.is_unused():
+                return None
+            if log.recipe_of(objects) is None:  # not made by another process meanwhile, either
+                raise StoreError(f"{objects.url} exists, is not empty and is not a feature store: {objects.found()}")
+        return cls.open(path)
 
     def check_recipe(self, recipe: Mapping[str, object]) -> None:
         """Refuse another recipe than the store's.
