@@ -104,7 +104,8 @@ def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: st
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the cores of threads")
 def test_workers_do_not_share_one_core(backbone: Backbone) -> None:
-    Engine(backbone, given(), engine="openvino", threads=1).features(some_clips(2))
+    engine = Engine(backbone, given(), engine="openvino", threads=1)  # its threads live as long
+    engine.features(some_clips(2))
     for thread in Path("/proc/self/task").iterdir():
         assert os.sched_getaffinity(int(thread.name)) == os.sched_getaffinity(0)
 
