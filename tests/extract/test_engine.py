@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +106,13 @@ def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: st
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells the cores of threads")
 def test_workers_do_not_share_one_core(backbone: Backbone) -> None:
-    engine = Engine(backbone, given(), engine="openvino", threads=1)  # its threads live as long
-    engine.features(some_clips(2))
-    for thread in Path("/proc/self/task").iterdir():
-        assert os.sched_getaffinity(int(thread.name)) == os.sched_getaffinity(0)
+    engine = Engine(backbone, given(FULL), engine="openvino", threads=1)
+    with ThreadPoolExecutor() as pool:
+        computing = pool.submit(engine.features, some_clips(12, FULL))
+        while not computing.done():
+            for thread in Path("/proc/self/task").iterdir():
+                with suppress(ProcessLookupError):
+                    assert os.sched_getaffinity(int(thread.name)) == os.sched_getaffinity(0)
 
 
 def test_the_process_keeps_its_threads(backbone: Backbone) -> None:
