@@ -152,6 +152,7 @@ class _Job:
         self._setup = work.setup
         self._failures = {failed.video_id: failed for failed in work.known}
         self._whole: list[Task] = []
+        self._elsewhere: set[str] = set()
         self._video_s = 0.0
         self._busy = {"decode": 0.0, "model": 0.0, "store": 0.0}
         self._progress = Progress(0, 0.0, 0)
@@ -188,6 +189,7 @@ class _Job:
         summary.failed = [
             {"video": f.video_id, "reason": f.reason, "detail": f.detail} for f in self._failures.values()
         ]
+        summary.already_done += len(self._elsewhere)
         summary.seconds = seconds
         summary.clips_per_s = summary.clips / summary.worked_s if summary.worked_s else 0.0
         summary.times_real_time = self._video_s / summary.worked_s if summary.worked_s else 0.0
@@ -206,7 +208,8 @@ class _Job:
             self._video_s += result.video_s
             self._summary.clips += result.clips
             self._busy = {stage: self._busy[stage] + getattr(result, f"{stage}_s") for stage in self._busy}
-            self._progress.videos_done, self._progress.failed = self._summary.videos, len(self._failures)
+            self._progress.videos_done = self._summary.videos + len(self._elsewhere)
+            self._progress.failed = len(self._failures)
             self._on_progress(self._progress)
 
     def _commit(self, result: UnitResult) -> None:
@@ -241,14 +244,21 @@ class _Job:
             self.events.add("unsplit", video=task.video_id)
 
     def _still_wanted(self, units: Iterable[Unit]) -> Iterator[Unit]:
-        """Without spans of videos that failed, or are read whole."""
+        """Without spans of videos that failed, or are read whole; and without what another client did meanwhile."""
         for unit in units:
-            tasks = tuple(task for task in unit.tasks if task.span is None or not self._given_up(task))
+            others = {task.video_id for task in unit.tasks if self._is_done(task)}
+            self._elsewhere |= others
+            tasks = tuple(task for task in unit.tasks if task.video_id not in others and not self._given_up(task))
             if tasks:
                 yield Unit(tasks)
 
+    def _is_done(self, task: Task) -> bool:
+        record = self._store.catalogue.get(task.video_id)
+        return record is not None and record.fingerprint == task.fingerprint
+
     def _given_up(self, task: Task) -> bool:
-        return task.video_id in self._failures or self._store.unsplit.get(task.video_id) == task.fingerprint
+        unsplit = self._store.unsplit.get(task.video_id) == task.fingerprint
+        return task.span is not None and (unsplit or task.video_id in self._failures)
 
     def _count(self, clips: int) -> None:
         self._progress.clips_done += clips

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import resource
 import socket
 import threading
 import time
@@ -71,6 +72,9 @@ class _Server:
                 self._answer(request)
             except UntrimmedError as error:
                 self._send(error)
+            except MemoryError:
+                detail = f"decoding it takes more memory than the {_most_bytes() / 2**30:.1f} GiB allowed; leave it out"
+                self._send(VideoError(getattr(request, "path", ""), "out_of_memory", detail))
             except Exception as error:  # whatever a strange file brings about
                 path = getattr(request, "path", "")
                 self._send(VideoError(path, "unexpected", f"{type(error).__name__}: {error}"))
@@ -111,9 +115,12 @@ class _Server:
 
 def main(connection_number: int) -> None:
     """Answer the requests that come over the inherited socket, for ever."""
-    import resource
-
-    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
-    most = _MOST_BYTES if allowed == resource.RLIM_INFINITY else min(allowed, _MOST_BYTES)
+    most = _most_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     _Server(socket.socket(fileno=connection_number)).run()
+
+
+def _most_bytes() -> int:
+    """How much memory this process may take."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    return _MOST_BYTES if allowed == resource.RLIM_INFINITY else min(allowed, _MOST_BYTES)

@@ -20,6 +20,7 @@ from extract.video._records import FrameBatch, ReadReport, VideoInfo
 from extract.video._wire import receive, send
 
 _SILENCE_S = 60.0
+_STARTS = 3
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -125,25 +126,35 @@ class DecodingProcess:
             raise self._crash(request.path) from error
 
     def _start(self) -> None:
+        """Start the child, and again should it die before it is ready, as one does that is killed from outside."""
+        for left in reversed(range(_STARTS)):
+            try:
+                self._start_once()
+            except (OSError, EOFError) as error:
+                self._end()
+                if isinstance(error, EOFError) and left and not self._killed:
+                    continue
+                raise MachineError(f"no process for decoding can be started ({error}); free some memory") from error
+            except BaseException:
+                self._end()
+                raise
+            else:
+                return
+
+    def _start_once(self) -> None:
         self._connection, theirs = socket.socketpair()
         self._connection.settimeout(self._silence_s)
-        try:
-            with theirs:
-                arguments = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
-                self._process = subprocess.Popen(
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C is for the process that the user started
-                )
-            receive(self._connection)  # it is alive
-        except BaseException as error:
-            self._end()
-            if isinstance(error, OSError | EOFError):
-                raise MachineError(f"no process for decoding can be started ({error}); free some memory") from error
-            raise
+        with theirs:
+            arguments = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the process that the user started
+            )
+        receive(self._connection)  # it is alive
 
     def _crash(self, path: str) -> VideoError:
         assert self._process is not None  # noqa: S101
