@@ -31,15 +31,19 @@ from pipelines import cli, planning
 
 FINISHED = 4  # the exit code of a job that did all it could: one file cannot be read
 ENDS_S = 120.0  # within which every job ends
+BEFORE_WORK = ("a Dask worker died in measure", "no local Dask cluster")  # what ends a job that has no plan yet
 UNITS_S = {"UNIT_S": 0.2, "SHORTEST_UNIT_S": 0.05}  # so that the archive is a dozen units and more
 SMALL = ("--clip-frames", "8", "--crop", "32", "--short-side", "32", "--engine", "torch", "-q")
 
 COLUMNS = ("features", "start_s", "stop_s", "real_frames", "damaged")
 PUBLISHED = ("features", "clip_start", "clip_stop", "clip_real_frames", "clip_damaged")
+_PAUSE_S = 0.03  # of the reader
 _DECODES, _WORKS = "extract.video._child", "multiprocessing.spawn"
 
 _warm = multiprocessing.get_context("forkserver")
-_warm.set_forkserver_preload(["killing", "extract.job._start", "pipelines.extraction", "pipelines.show"])
+_warm.set_forkserver_preload(
+    ["extract.job._start", "pipelines.cli", "pipelines.extraction", "pipelines.show", "xarray"]
+)
 
 
 def make_archive(folder: Path) -> Path:
@@ -164,7 +168,7 @@ def reader(out: Path, truth: Truth) -> Iterator[Seen]:
 def _read(out: Path, undisturbed: Path, connection: Connection) -> None:
     truth, rng, seen = Truth(undisturbed), random.Random(0), Seen()
     connection.send(None)
-    while not connection.poll(0.005):
+    while not connection.poll(_PAUSE_S):
         try:
             _look(out, truth, rng, seen)
         except Exception as error:  # whatever it is, it is what the test looks for
@@ -220,6 +224,7 @@ class Command:
 
 def _run(arguments: list[str], log: Path) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
     with log.open("ab") as output:
         for number in (1, 2):
             os.dup2(output.fileno(), number)
@@ -231,7 +236,7 @@ def _run(arguments: list[str], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """``after_s`` seconds after the start; or, with ``pattern``, when that many paths below the store match it."""
+    """``after_s`` seconds after the start; or, with ``pattern``, when ``count`` more paths in the store match it."""
 
     after_s: float = 0.0
     pattern: str = ""
@@ -244,22 +249,23 @@ class Moment:
 
     def wait(self, out: Path, alive: Callable[[], bool]) -> None:
         """Return at the moment, or when the job is not ``alive`` any more."""
-        began = time.monotonic()
-        while alive() and not self._came(out, time.monotonic() - began):
+        began, before = time.monotonic(), self._matching(out)
+        while alive():
+            if self._matching(out) - before >= self.count if self.pattern else time.monotonic() - began >= self.after_s:
+                return
             time.sleep(0.001)
 
-    def _came(self, out: Path, now_s: float) -> bool:
-        if not self.pattern:
-            return now_s >= self.after_s
-        return sum(1 for _ in out.glob(self.pattern)) >= self.count
+    def _matching(self, out: Path) -> int:
+        return sum(1 for _ in out.glob(self.pattern)) if self.pattern else 0
 
 
-def random_moment(rng: random.Random, undisturbed_s: float) -> Moment:
-    """Half of them some time of an undisturbed run, the others at a step of the writing."""
+def random_moment(rng: random.Random, undisturbed_s: float, *, publication: bool) -> Moment:
+    """Half of them some time of an undisturbed run, the others at a step of the writing, or of the ``publication``."""
     if rng.random() < 0.5:
         return Moment(after_s=rng.uniform(0, undisturbed_s))
     steps = [("_log/*", rng.randint(1, 16)), ("_segments/*/*", rng.randint(1, 14))]
-    steps += [(pattern, 1) for pattern in ("features", "row_size", "zarr.json")]
+    if publication:
+        steps += [(pattern, 1) for pattern in ("features", "clip_stop", "row_size", "zarr.json")]
     pattern, count = rng.choice(steps)
     return Moment(pattern=pattern, count=count)
 
@@ -304,12 +310,8 @@ class Scene:
     def find(self, text: str) -> list[psutil.Process]:
         """Processes of the job and of the cluster that have ``text`` in their command lines."""
         roots = [self.job.pid] if self.outside is None else [n.process.pid for n in self.outside.nannies]
-        found = []
-        for root in roots:
-            with suppress(psutil.NoSuchProcess):
-                children = psutil.Process(root).children(recursive=True)
-                found += [child for child in children if text in " ".join(_command_line(child))]
-        return found
+        children = [child for root in roots for child in _descendants(root)]
+        return [child for child in children if text in " ".join(_command_line(child))]
 
 
 def _command_line(process: psutil.Process) -> list[str]:
@@ -329,7 +331,7 @@ def kill_client(scene: Scene, _rng: random.Random) -> bool:
 
 def kill_client_and_children(scene: Scene, rng: random.Random) -> bool:
     """The command first, then whatever descends from it."""
-    children = _descendants(scene.job)
+    children = _descendants(scene.job.pid)
     killed = kill_client(scene, rng)
     for child in children:
         _kill(child.pid)
@@ -349,7 +351,13 @@ def kill_worker(scene: Scene, rng: random.Random) -> bool:
 def kill_nanny(scene: Scene, rng: random.Random) -> bool:
     """A nanny alone; its worker sees that it is gone."""
     assert scene.outside is not None
-    return scene.job.is_alive() and _kill(rng.choice(scene.outside.nannies).process.pid)
+    if not scene.job.is_alive():
+        return False
+    nanny = rng.choice(scene.outside.nannies).process
+    children = _descendants(nanny.pid)
+    killed = _kill(nanny.pid)
+    check_gone(children)
+    return killed
 
 
 def kill_nanny_and_worker(scene: Scene, rng: random.Random) -> bool:
@@ -357,7 +365,10 @@ def kill_nanny_and_worker(scene: Scene, rng: random.Random) -> bool:
     assert scene.outside is not None
     if not scene.job.is_alive():
         return False
-    rng.choice(scene.outside.nannies).kill()
+    nanny = rng.choice(scene.outside.nannies)
+    children = _descendants(nanny.process.pid)
+    nanny.kill()
+    check_gone(children)
     return True
 
 
@@ -372,10 +383,14 @@ def kill_scheduler(scene: Scene, _rng: random.Random) -> bool:
 
 
 def _kill_one(scene: Scene, text: str, rng: random.Random) -> bool:
+    """Where there is none yet, the first one is killed some moments after its birth."""
+    born = False
     while scene.job.is_alive():
         found = scene.find(text)
         if found:
+            time.sleep(rng.uniform(0, 1) if born else 0)
             return _kill(rng.choice(found).pid)
+        born = True
         time.sleep(0.01)
     return False
 
@@ -404,13 +419,15 @@ class Outcome:
     """Of one job that was struck and run again.
 
     ``struck``: whether the victim lived at the moment. ``code``: how the job ended, and ``ended_s`` when, in seconds
-    from its start. ``kept_clips``: of whole videos in the store at that time. ``rerun_s``: what the rerun took.
+    from its start. ``kept_clips``: in the store at that time;
+    ``crashed``: videos that had failed because their decoder was gone. ``rerun_s``: what the rerun took.
     """
 
     struck: bool
     code: int
     ended_s: float
     kept_clips: int
+    crashed: int
     rerun_s: float
     seen: Seen
 
@@ -428,25 +445,31 @@ def strike(
         began = time.monotonic()
         job = command.start()
         moment.wait(command.out, job.is_alive)
-        children = _descendants(job)
+        children = _descendants(job.pid)
         struck = KILLS[victim](Scene(job, outside), rng)
         job.join(ENDS_S)
         ended_s = time.monotonic() - began
         check_end(command, job.exitcode, victim if struck else "nobody")
-        kept_clips = committed_clips(command.out)
+        struck = struck and not (victim.startswith("client") and job.exitcode == FINISHED)  # just before
+        kept_clips, crashed = state(command.out)
         again = command if outside is None else replace(command, scheduler=outside.mend())
         rerun_s = again.finish(*(("--retry-failed",) if victim == "decoder" else ()))
     check_seen(seen)
     truth.check(command.out)
-    _, left = psutil.wait_procs(children, timeout=10)
-    assert not left, f"left over: {[_command_line(process) for process in left]}"
-    return Outcome(struck, job.exitcode or 0, ended_s, kept_clips, rerun_s, seen)
+    check_gone(children)
+    return Outcome(struck, job.exitcode or 0, ended_s, kept_clips, crashed, rerun_s, seen)
 
 
-def _descendants(job: BaseProcess) -> list[psutil.Process]:
+def _descendants(pid: int | None) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(job.pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=True)
     return []
+
+
+def check_gone(processes: list[psutil.Process]) -> None:
+    """Assert that ``processes`` end soon."""
+    _, left = psutil.wait_procs(processes, timeout=20)
+    assert not left, f"left over: {[_command_line(process) for process in left]}"
 
 
 def check_end(command: Command, code: int | None, victim: str) -> None:
@@ -460,7 +483,7 @@ def check_end(command: Command, code: int | None, victim: str) -> None:
     elif victim == "scheduler":
         codes.add(3)
         assert code == FINISHED or ("scheduler" in said and "run" in said), said
-    elif "a Dask worker died in measure" in said:  # before there was a plan
+    elif any(words in said for words in BEFORE_WORK):
         codes.add(3)
     assert code in codes, f"exit code {code} when the victim was {victim}\n{said}"
 
@@ -470,10 +493,14 @@ def check_seen(seen: Seen) -> None:
     assert not seen.wrong, f"{len(seen.wrong)} readings, the first: {seen.wrong[0]}"
 
 
-def committed_clips(out: Path) -> int:
-    """Clips of the whole videos in the store at ``out``, 0 where there is none."""
+def state(out: Path) -> tuple[int, int]:
+    """Clips of videos, and of spans of some, that the store at ``out`` has; its videos whose decoder died."""
     store = FeatureStore.find(out)
-    return 0 if store is None else sum(record.rows for record in store.catalogue.values())
+    if store is None:
+        return 0, 0
+    spans = [span.part.rows for begun in store.spans.values() for span in begun]
+    crashed = [failure for failure in store.failures.values() if failure.reason == "decoder_crashed"]
+    return sum(record.rows for record in store.catalogue.values()) + sum(spans), len(crashed)
 
 
 if __name__ == "__main__":

@@ -477,7 +477,8 @@ def test_a_server_with_a_certificate_of_its_own(server: str, tmp_path: Path, mon
     if shutil.which("openssl") is None:
         pytest.skip("makes a certificate with the command openssl, which is not here")
     identity = tmp_path / "identity.pem"
-    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=storage -addext subjectAltName=IP:127.0.0.1"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=storage"
+    request += " -addext subjectAltName=IP:127.0.0.1"
     files = [
         "-addext",
         "basicConstraints=critical,CA:FALSE",
