@@ -37,7 +37,7 @@ from pipelines.planning import Work, divide, gather
 from pipelines.settling import Options, settle
 
 VIDEOS, ON_DISK, A_FOLDER = 100_000, 5_000, 1_000
-MEMORY = "/dev/shm"  # files there are in memory: nothing waits for a disk
+MEMORY = "/dev/shm"  # noqa: S108 - files there are in memory: nothing waits for a disk
 CLIPS = 5
 SPEED = Speed(open_s=6.0, decode_s_per_s=0.0, model_s_per_clip=0.0, threads=1)  # ten videos are a minute of work
 OPTIONS = Options(engine="torch", precision="fp32")
