@@ -33,24 +33,25 @@ from real.dask_parts import start_scheduler, start_worker
 from real.netns import Machine, machines
 
 SHARES = {  # of 100 runs: where, who is killed
-    ("in this process", "client"): 16,
-    ("in this process", "client and children"): 8,
-    ("in this process", "decoder"): 14,
-    ("1 worker", "client"): 3,
+    ("in this process", "client"): 20,
+    ("in this process", "client and children"): 12,
+    ("in this process", "decoder"): 16,
+    ("1 worker", "client"): 2,
     ("1 worker", "decoder"): 2,
-    ("1 worker", "worker"): 5,
-    ("2 workers", "client"): 3,
-    ("2 workers", "client and children"): 3,
-    ("2 workers", "decoder"): 3,
-    ("2 workers", "worker"): 8,
+    ("1 worker", "worker"): 4,
+    ("2 workers", "client"): 2,
+    ("2 workers", "client and children"): 2,
+    ("2 workers", "decoder"): 2,
+    ("2 workers", "worker"): 6,
     ("dask scheduler", "client"): 3,
     ("dask scheduler", "decoder"): 3,
-    ("dask scheduler", "worker"): 8,
-    ("dask scheduler", "nanny"): 6,
-    ("dask scheduler", "nanny and worker"): 7,
+    ("dask scheduler", "worker"): 7,
+    ("dask scheduler", "nanny"): 5,
+    ("dask scheduler", "nanny and worker"): 6,
     ("dask scheduler", "scheduler"): 8,
 }
 WORKERS = {"in this process": 0, "1 worker": 1, "2 workers": 2, "dask scheduler": 0}
+SEE_PUBLICATION = ("client", "client and children", "scheduler")  # the others have nothing to do by then
 CABLE = ("network namespaces", "cable")
 # Silence is noticed after these; Dask's own values are three times as long.
 HURRIED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
@@ -81,13 +82,14 @@ class Bench:
 
     def _undisturbed(self) -> Truth:
         """Every place gives the same store."""
-        for where in WORKERS:
-            command = self.command(where, self.folder / f"{where.replace(' ', '-')}.zarr")
+        stores = {where: self.folder / f"{where.replace(' ', '-')}.zarr" for where in WORKERS}
+        for where, out in stores.items():
             for _ in range(2):  # the first one imports and starts what the others find
-                shutil.rmtree(command.out, ignore_errors=True)
-                self.undisturbed_s[where] = command.finish()
-            truth = Truth(command.out) if where == "in this process" else truth
-            truth.check(command.out)
+                shutil.rmtree(out, ignore_errors=True)
+                self.undisturbed_s[where] = self.command(where, out).finish()
+        truth = Truth(stores["in this process"])
+        for out in stores.values():
+            truth.check(out)
         return truth
 
     def command(self, where: str, out: Path) -> Command:
@@ -98,10 +100,11 @@ class Bench:
     def run(self, number: int, where: str, victim: str, rng: random.Random) -> Run:
         """Strike once. What went wrong is in the result; its store stays."""
         out = self.folder / f"run{number}.zarr"
-        if rng.random() < 0.5:
+        begun, cable = rng.random() < 0.5, (where, victim) == CABLE
+        if begun:
             shutil.copytree(self.begun, out)
-        cable = (where, victim) == CABLE
-        moment = killing.random_moment(rng, self.undisturbed_s["dask scheduler" if cable else where])
+        undisturbed_s = self.undisturbed_s["dask scheduler" if cable else where]
+        moment = killing.random_moment(rng, undisturbed_s, publication=not begun and victim in SEE_PUBLICATION)
         outcome, wrong = None, ""
         try:
             if cable:
@@ -136,14 +139,14 @@ def pull_cable(command: Command, moment: Moment, truth: Truth) -> Outcome:
         code = job.wait(killing.ENDS_S)
         ended_s = time.monotonic() - began
         killing.check_end(command, code, "worker")
-        kept_clips = killing.committed_clips(command.out)
+        kept_clips, crashed = killing.state(command.out)
         began = time.monotonic()
         code = on_machine(head, arguments, command.log).wait(killing.ENDS_S)
         assert code == killing.FINISHED, command.log.read_text()
         rerun_s = time.monotonic() - began
     killing.check_seen(seen)
     truth.check(command.out)
-    return Outcome(struck, job.returncode, ended_s, kept_clips, rerun_s, seen)
+    return Outcome(struck, job.returncode, ended_s, kept_clips, crashed, rerun_s, seen)
 
 
 def on_machine(machine: Machine, arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
@@ -162,12 +165,18 @@ def deck(runs: int, cables: int, rng: random.Random) -> list[tuple[str, str]]:
 
 
 def all_runs(bench: Bench, cards: list[tuple[str, str]], seed: int) -> Iterator[Run]:
-    began = time.monotonic()
-    for number, (where, victim) in enumerate(cards):
+    """One struck run for each card; where the victim was gone at the moment, its card is taken again at the end."""
+    began, number, wanted = time.monotonic(), 0, len(cards)
+    while cards:
+        where, victim = cards.pop(0)
         run = bench.run(number, where, victim, random.Random(f"{seed} {number}"))
-        spent_s = time.monotonic() - began
-        left_s = spent_s / (number + 1) * (len(cards) - number - 1)
-        print(f"{number + 1}/{len(cards)} {where}, {victim}, {run.moment}: {told(run)}; {left_s / 60:.0f} min left")
+        number += 1
+        if run.outcome is not None and not run.outcome.struck:
+            cards.append((where, victim))
+        done = wanted - len(cards)
+        left_s = (time.monotonic() - began) / max(1, done) * len(cards)
+        shown = f"{done}/{wanted} {where}, {victim}, {run.moment}: {told(run)}; {left_s / 60:.0f} min left"
+        print(shown, flush=True)
         yield run
 
 
@@ -222,6 +231,7 @@ def group(bench: Bench, runs: list[Run], where: str, victim: str) -> dict[str, A
         "wrong": sum(bool(run.wrong) for run in mine),
         "went_on": sum(outcome.code == killing.FINISHED for outcome in struck),
         "ended_with_a_message": sum(outcome.code == 3 for outcome in struck),
+        "videos_failed": sum(outcome.crashed for outcome in struck),
         "kept": median([outcome.kept_clips / bench.truth.clips for outcome in struck]),
         "rerun_s": median([outcome.rerun_s for outcome in struck]),
         "lost_s": median([outcome.ended_s + outcome.rerun_s - undisturbed_s for outcome in struck]),
