@@ -81,13 +81,15 @@ class Bench:
         self.truth = self._undisturbed()
 
     def _undisturbed(self) -> Truth:
-        """Every place gives the same store."""
+        """Every place gives the same store, which is that of a single unit."""
         stores = {where: self.folder / f"{where.replace(' ', '-')}.zarr" for where in WORKERS}
         for where, out in stores.items():
             for _ in range(2):  # the first one imports and starts what the others find
                 shutil.rmtree(out, ignore_errors=True)
                 self.undisturbed_s[where] = self.command(where, out).finish()
-        truth = Truth(stores["in this process"])
+        single = self.folder / "single.zarr"
+        Command(self.archive, single, single=True).finish()
+        truth = Truth(single)
         for out in stores.values():
             truth.check(out)
         return truth

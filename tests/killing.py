@@ -33,7 +33,7 @@ from pipelines import cli, extraction, planning
 FINISHED = 4  # the exit code of a job that did all it could: one file cannot be read
 ENDS_S = 120.0  # within which every job ends
 BEFORE_WORK = ("a Dask worker died in measure", "no local Dask cluster")  # what ends a job that has no plan yet
-UNITS_S = {"UNIT_S": 0.2, "SHORTEST_UNIT_S": 0.1}  # so that the archive is about a dozen units
+UNIT_S, SHORTEST_UNIT_S = 0.2, 0.1  # so that the archive is about a dozen units
 SPEED = Speed(open_s=0.02, decode_s_per_s=0.005, model_s_per_clip=0.01, threads=1)  # they are the same on any machine
 SMALL = ("--clip-frames", "8", "--crop", "32", "--short-side", "32", "--engine", "torch", "-q")
 
@@ -192,12 +192,13 @@ def _look(out: Path, truth: Truth, rng: random.Random, seen: Seen) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``untrimmed extract ARCHIVE -o OUT`` in small units, on ``workers`` or ``scheduler``."""
+    """``untrimmed extract ARCHIVE -o OUT`` on ``workers`` or ``scheduler``; in small units, or in a single one."""
 
     archive: Path
     out: Path
     workers: int = 0
     scheduler: str | None = None
+    single: bool = False
 
     @property
     def log(self) -> Path:
@@ -211,7 +212,7 @@ class Command:
 
     def start(self, *more: str) -> BaseProcess:
         """Run it in a process and a session of its own."""
-        process = _warm.Process(target=_run, args=(self.arguments(*more), self.log))
+        process = _warm.Process(target=_run, args=(self.log, self.arguments(*more), self.single))
         process.start()
         return process
 
@@ -224,14 +225,14 @@ class Command:
         return time.monotonic() - began
 
 
-def _run(arguments: list[str], log: Path) -> None:
+def _run(log: Path, arguments: list[str], single: bool) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
     with log.open("ab") as output:
         for number in (1, 2):
             os.dup2(output.fileno(), number)
-    for name, seconds in UNITS_S.items():
-        setattr(planning, name, seconds)
+    if not single:
+        planning.UNIT_S, planning.SHORTEST_UNIT_S = UNIT_S, SHORTEST_UNIT_S
     extraction.divide = _divide
     sys.argv = arguments
     cli.main()
@@ -511,4 +512,4 @@ def state(out: Path) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    _run(sys.argv[2:], Path(sys.argv[1]))
+    _run(Path(sys.argv[1]), sys.argv[2:], single=False)
