@@ -30,6 +30,7 @@ from extract.measure import Speed
 from extract.store import FeatureStore
 from pipelines import cli, extraction, planning
 
+LONG = "minute.mp4"  # is read in spans
 FINISHED = 4  # the exit code of a job that did all it could: one file cannot be read
 ENDS_S = 120.0  # within which every job ends
 BEFORE_WORK = ("a Dask worker died in measure", "no local Dask cluster")  # what ends a job that has no plan yet
@@ -52,7 +53,7 @@ def make_archive(folder: Path) -> Path:
     """Nine videos in ``folder``: one of a minute, one with a hole, one with damage, one that cannot be read."""
     folder.mkdir()
     slow = Fraction(10)
-    _write(folder / "minute.mp4", regular(600, slow), seed=0)
+    _write(folder / LONG, regular(600, slow), seed=0)
     _write(folder / "hole.mkv", [*regular(60, slow), *(t + 12 for t in regular(60, slow))], seed=1)
     damaged = bytearray(_write(folder / "damaged.mp4", regular(100, slow), seed=2).read_bytes())
     middle = len(damaged) // 2
