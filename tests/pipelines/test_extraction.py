@@ -1,11 +1,6 @@
 """The main job end to end, on real encoded files: features, times, resumption, failures, equality."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -171,23 +166,6 @@ def test_features_that_float16_cannot_hold_fail_their_video(
     assert [failure["reason"] for failure in again.failed] == ["overflow"], "not tried again unless asked"
 
 
-def test_interrupt_ends_quickly_and_quietly(archive: Path, undisturbed: FeatureStore, tmp_path: Path) -> None:
-    out = tmp_path / "f.zarr"
-    command = [sys.executable, "-m", "pipelines.cli", "extract", str(archive), "-o", str(out), "--workers", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("_log/*1.json")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, shown = process.communicate(timeout=30)
-    if process.returncode != 0:  # 0: it had just finished
-        assert process.returncode == 130
-        assert "stopped" in shown
-    assert "Traceback" not in shown
-    subprocess.run([*command[:-2], "-q"], check=True, stdout=subprocess.DEVNULL)
-    assert_equal_stores(FeatureStore.open(out), undisturbed)
-
-
 def test_another_recipe_is_refused_with_the_difference(archive: Path, tmp_path: Path) -> None:
     pipelines.extract(archive / "a/same.mp4", tmp_path / "f.zarr")
     with pytest.raises(RecipeMismatchError, match=r"hop.*8.*4"):
@@ -246,35 +224,6 @@ def test_full_disk_leaves_a_whole_store(
     assert list(FeatureStore.open(out)) == ["same.mp4"]
     store = pipelines.extract(archive / "a", out)
     assert len(store) == len(list((archive / "a").iterdir()))
-
-
-@pytest.mark.parametrize(
-    ("workers", "moment"),
-    [
-        (0, "_log/*0.json"),  # the store exists
-        (0, "_segments/*/*"),  # a segment is being written
-        (0, "_log/*1.json"),  # the first unit is committed
-        (0, "_log/*3.json"),
-        (0, "features"),  # publication has begun
-        (2, "_log/*2.json"),
-    ],
-)
-def test_kill_nine_in_the_middle_then_again(
-    archive: Path, undisturbed: FeatureStore, tmp_path: Path, workers: int, moment: str
-) -> None:
-    out = tmp_path / "f.zarr"
-    command = [sys.executable, "-m", "pipelines.cli", "extract", str(archive), "-o", str(out), "-q"]
-    command += ["--workers", str(workers)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(out.glob(moment)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert len(FeatureStore.open(out)) <= len(undisturbed)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
-    assert_equal_stores(FeatureStore.open(out), undisturbed)
 
 
 @pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="no ../shared/videos beside this checkout")
