@@ -28,7 +28,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"{work.done} videos are in the store already"
     yield (
         f"{plan.videos} videos to read, {duration(plan.video_s)} in all, about {plan.clips} clips "
-        f"in {len(plan.units)} units of work"
+        f"in {len(plan.units)} {'unit' if len(plan.units) == 1 else 'units'} of work"
     )
     recipe = plan.setup.recipe
     rate = recipe.fps if recipe.fps == "native" else f"{recipe.fps:g} fps"

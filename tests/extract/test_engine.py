@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,7 +32,7 @@ from extract.engine import (
 )
 from extract.engine._choose import is_right
 from extract.engine._model import ClipModel, folded
-from extract.errors import MachineError, UsageError
+from extract.errors import DeviceLostError, MachineError, UsageError
 
 MEAN, STD = (0.40, 0.45, 0.50), (0.20, 0.225, 0.25)
 SMALL = (8, 32)
@@ -425,3 +427,58 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "file"))
     assert engine_of(backbone, "openvino").features(some_clips(1)).shape == (1, 256)
+
+
+def short_of_memory(engine: Engine, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have ``engine`` fail where more than ``most`` clips are computed at once; how many were, each time."""
+    inner, lock, seen, now = engine._compute, threading.Lock(), [], 0
+
+    def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        nonlocal now
+        with lock:
+            now += 1
+            seen.append(now)
+        try:
+            time.sleep(0.01)
+            if now > most:
+                raise error
+            return inner(clips)
+        finally:
+            with lock:
+                now -= 1
+
+    monkeypatch.setattr(engine, "_compute", compute)
+    return seen
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried 1 TB")])
+def test_out_of_memory_halves_the_batch(backbone: Backbone, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    clips = some_clips(9)
+    expected = engine_of(backbone).features(clips)
+    engine = Engine(backbone, given(), threads=4)
+    assert engine.batch == 4
+    seen = short_of_memory(engine, 1, error, monkeypatch)
+    np.testing.assert_array_equal(engine.features(clips), expected)
+    assert engine.batch == 1
+    seen.clear()
+    engine.features(clips)
+    assert max(seen) == 1, "it stays so"
+
+
+def test_memory_too_small_for_one_clip(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(backbone, given(), threads=2)
+    short_of_memory(engine, 0, MemoryError(), monkeypatch)
+    with pytest.raises(MachineError, match=r"out of memory with a single clip of 8x32x32 .*smaller --crop"):
+        engine.features(some_clips(1))
+
+
+def test_a_lost_gpu_is_told_apart(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(backbone)
+    short_of_memory(
+        engine, 0, torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), monkeypatch
+    )
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        engine.features(some_clips(1))
+    short_of_memory(engine, 0, RuntimeError("shape mismatch"), monkeypatch)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        engine.features(some_clips(1))
