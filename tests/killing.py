@@ -45,7 +45,14 @@ _DECODES, _WORKS = "extract.video._child", "multiprocessing.spawn"
 
 _warm = multiprocessing.get_context("forkserver")
 _warm.set_forkserver_preload(
-    ["extract.job._start", "pipelines.cli", "pipelines.extraction", "pipelines.show", "xarray"]
+    [
+        "extract.job._start",
+        "pipelines.cli",
+        "pipelines.extraction",
+        "pipelines.show",
+        "torch._dynamo",  # which torch imports when it first normalises a batch that is not there
+        "xarray",
+    ]
 )
 
 
