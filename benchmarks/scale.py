@@ -6,8 +6,8 @@ The videos are names of one tiny file. They are found, fingerprinted, probed and
 through the real coordinator and crews to work that decodes nothing and writes ``CLIPS`` clips of ``WIDTH`` features a
 video into real segments. *overhead* is the wall time less that of writing segments, where units are done in this
 process; with worker processes it is the processor time of the process that plans, schedules and commits. Each phase
-has a fresh process, whose resident memory is noted while it works. ``VIDEOS`` lie in memory; ``ON_DISK`` on a disk, to
-show what waiting for it adds.
+has a fresh process, whose resident memory is noted while it works. ``FEW`` lie on a disk, and
+in memory, which shows what waiting for a disk adds; ``VIDEOS`` in memory only.
 """
 
 import os
@@ -36,7 +36,7 @@ from pipelines.extraction import Progress, Summary, _Job
 from pipelines.planning import Work, divide, gather
 from pipelines.settling import Options, settle
 
-VIDEOS, ON_DISK, A_FOLDER = 100_000, 5_000, 1_000
+VIDEOS, FEW, A_FOLDER = 100_000, 3_000, 1_000
 MEMORY = "/dev/shm"  # noqa: S108 - files there are in memory: nothing waits for a disk
 CLIPS = 5
 SPEED = Speed(open_s=6.0, decode_s_per_s=0.0, model_s_per_clip=0.0, threads=1)  # ten videos are a minute of work
@@ -254,48 +254,47 @@ def alone(work: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, 
         return pool.submit(work, *arguments).result()
 
 
-def measured(folder: Path, videos: int) -> dict[str, Any]:
-    """All figures, of videos and stores made below ``folder``."""
-    root, file = folder / "videos", folder / "work"
-    here, crewed = folder / "here.zarr", folder / "crewed.zarr"
+def measured(folder: Path, videos: int, *, in_process: bool) -> dict[str, Any]:
+    """All figures, of videos and stores made below ``folder``; of doing it in one process, too, if so wished."""
+    root, store_path, file = folder / "videos", folder / "crewed.zarr", folder / "work"
     make(root, videos)
-    result: dict[str, Any] = {"planned": alone(planned, root, here, file)}
-    result["two workers"] = alone(worked, file, crewed, 2)
-    result["in process"] = alone(worked, file, here, 0)
-    result["published"] = alone(published, here)
-    result["again"] = alone(again, root, here)
-    result["opened"] = alone(opened, here)
-    result["ms_a_video"] = dict(costs(result))
-    return result
+    result = {"planned": alone(planned, root, store_path, file), "two workers": alone(worked, file, store_path, 2)}
+    if in_process:
+        result["in process"] = alone(worked, file, folder / "here.zarr", 0)
+    result["published"] = alone(published, store_path)
+    result["again"] = alone(again, root, store_path)
+    result["opened"] = alone(opened, store_path)
+    return {"ms_a_video": ms_a_video(result), **result}
 
 
-def costs(result: dict[str, Any]) -> list[tuple[str, float]]:
-    """What each phase took, in ms a video."""
-    plan, crewed, here = result["planned"], result["two workers"], result["in process"]
-    phases = [
-        ("find", plan["find_s"]),
-        ("fingerprint", plan["fingerprint_s"]),
-        ("probe", plan["probe_s"]),
-        ("divide", here["divide_s"]),
-        ("dispatch and commit, two workers: client's processor time", crewed["overhead_s"]),
-        ("dispatch and commit, in process: wall time", here["overhead_s"]),
-        ("write segments, in process", here["segments_s"]),
-        ("publish", result["published"]["publish_s"]),
-        ("open", result["opened"]["open_s"]),
-        ("run again, all done", result["again"]["again_s"]),
-    ]
-    return [(name, round(1000 * seconds / plan["videos"], 3)) for name, seconds in phases]
+def ms_a_video(result: dict[str, Any]) -> dict[str, float]:
+    """What each phase took."""
+    plan, crewed = result["planned"], result["two workers"]
+    phases = {
+        "find": plan["find_s"],
+        "fingerprint": plan["fingerprint_s"],
+        "probe": plan["probe_s"],
+        "divide": crewed["divide_s"],
+        "dispatch and commit, two workers: client's processor time": crewed["overhead_s"],
+        "write segments, two workers": crewed["segments_s"],
+    }
+    if "in process" in result:
+        phases["dispatch and commit, in process: wall time"] = result["in process"]["overhead_s"]
+        phases["write segments, in process"] = result["in process"]["segments_s"]
+    phases["publish"] = result["published"]["publish_s"]
+    phases["open"] = result["opened"]["open_s"]
+    phases["run again, all done"] = result["again"]["again_s"]
+    return {name: round(1000 * seconds / plan["videos"], 3) for name, seconds in phases.items()}
 
 
 def main() -> None:
     """Measure, print, and write the results."""
-    many, some = (int(sys.argv[1]),) * 2 if len(sys.argv) > 1 else (VIDEOS, ON_DISK)
+    many = int(sys.argv[1]) if len(sys.argv) > 1 else VIDEOS
     result = {}
-    for place, videos, where in (("on disk", some, None), ("in memory", many, MEMORY)):
+    for title, videos, where in (("on disk", FEW, None), ("in memory", FEW, MEMORY), ("many", many, MEMORY)):
         with tempfile.TemporaryDirectory(dir=where) as folder:
-            result[place] = measured(Path(folder), videos)
-        print(f"{videos} videos {place}")
-        print(table(["phase", "ms a video"], [[name, f"{ms:.3f}"] for name, ms in costs(result[place])]))
+            result[title] = measured(Path(folder), videos, in_process=title != "many")
+        print(table([title, "ms a video"], [[name, f"{ms:.3f}"] for name, ms in result[title]["ms_a_video"].items()]))
     save("scale", "a job of many videos beside decoding and computing", result)
 
 
