@@ -6,8 +6,8 @@ The videos are names of one tiny file. They are found, fingerprinted, probed and
 through the real coordinator and crews to work that decodes nothing and writes ``CLIPS`` clips of ``WIDTH`` features a
 video into real segments. *overhead* is the wall time less that of writing segments, where units are done in this
 process; with worker processes it is the processor time of the process that plans, schedules and commits. Each phase
-has a fresh process, whose resident memory is noted while it works. ``FEW`` lie on a disk, and
-in memory, which shows what waiting for a disk adds; ``VIDEOS`` in memory only.
+has a fresh process, whose resident memory is noted while it works. ``FEW`` videos are done on a disk and in memory,
+which shows what waiting for a disk adds; ``VIDEOS`` in memory only.
 """
 
 import os
