@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from extract.errors import UntrimmedError
+from extract.errors import UntrimmedError, UsageError
 from extract.urls import without_secrets
 from pipelines.config import TrainSettings
 from pipelines.console import Meter, complain, duration, out
@@ -416,7 +416,9 @@ def export(
     store: Store,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npy or FILE.npz, or a folder for all videos.")],
     video: Annotated[str | None, typer.Argument(help="A video's id; all videos without it.", metavar="[ID]")] = None,
-    layout: Annotated[str, typer.Option(help="For all videos: npy, npz, actionformer or opentad.")] = "npy",
+    layout: Annotated[
+        str | None, typer.Option(help="For all videos: npy (what it is by default), npz, actionformer or opentad.")
+    ] = None,
     annotations: Annotated[Path | None, typer.Option(help="Labels for actionformer and opentad.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -428,13 +430,15 @@ def export(
 
     opened = FeatureStore.open(store)
     if video is not None:
+        if layout is not None or annotations is not None:
+            raise UsageError(f"--layout and --annotations are for all videos; leave them out, or {video}")
         result = export_video(opened, video, output)
     else:
         with Meter("export", quiet=quiet) as meter:
             result = export_store(
                 opened,
                 output,
-                layout=layout,
+                layout=layout or "npy",
                 annotations=annotations,
                 on_progress=lambda done, count: meter.show(done / max(1, count), f"{done} of {count} videos"),
             )

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from commands import run
 from typer.testing import CliRunner
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from extract.store import FeatureStore
 from pipelines import cli
 from pipelines.demo import World, demo_lines, run_demo
+from pipelines.extraction import Options, run_extraction
 
 
 def untrimmed(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -55,6 +58,12 @@ def test_extract_prints_json_alone_on_stdout(archive: Path, tmp_path: Path) -> N
         (["synthesize", "opera", "-o", "w"], 2, "opera"),
         (["train", "localize", "x.zarr", "--annotations", "a.json", "-o", "r"], 3, "x.zarr"),
         (["nonsense"], 2, "nonsense"),
+        (["extract", ".", "-o", "f.zarr", "--scheduler", "nobody"], 3, "no video in ."),
+        (["status", "."], 3, "not a feature store"),
+        (["verify", "x.zarr"], 3, "x.zarr"),
+        (["compact", "x.zarr"], 3, "x.zarr"),
+        (["export", "x.zarr", "-o", "e"], 3, "x.zarr"),
+        (["estimate", "nowhere"], 3, "nowhere does not exist"),
     ],
 )
 def test_mistakes_end_with_one_message(
@@ -136,6 +145,54 @@ def test_info_and_doctor(
     machine = json.loads(capfd.readouterr().out)
     assert machine["codecs"]["h264"] == "yes"
     assert run(monkeypatch, "doctor") == 0
+
+
+def test_the_life_of_a_store(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: object, code: int = 0) -> dict[str, Any]:
+        assert run(monkeypatch, *arguments, "--json") == code
+        found: dict[str, Any] = json.loads(capfd.readouterr().out)
+        assert run(monkeypatch, *arguments) == code
+        shown = capfd.readouterr()
+        assert shown.out
+        assert "Traceback" not in shown.err
+        return found
+
+    out = tmp_path / "f.zarr"
+    estimated = told("estimate", archive)
+    assert estimated["videos"] == 7
+    assert estimated["predicted_s"] > 0
+    assert not out.exists()
+    assert told("extract", archive, "-o", out)["videos"] == 7
+    status = told("status", out)
+    assert (status["videos"], status["begun"], status["failed"], status["jobs"]) == (7, {}, {}, 2)
+    assert status["last_job"]["state"] == "finished"
+    checked = told("verify", out, "--sample", "0.3")
+    assert (checked["damaged"], len(checked["sample"])) == ([], 2)
+    assert [each["problem"] for each in checked["sample"]] == ["", ""]
+    before = {video_id: FeatureStore.open(out)[video_id].features for video_id in FeatureStore.open(out)}
+    compacted = told("compact", out, "--grace", "0")
+    assert compacted["published_videos"] == 7
+    for video_id, features in before.items():
+        np.testing.assert_array_equal(FeatureStore.open(out)[video_id].features, features)
+    told("export", out, "a/same.mp4", "-o", tmp_path / "same.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "same.npy"), before["a/same.mp4"])
+    assert run(monkeypatch, "export", out, "a/same.mp4", "-o", tmp_path / "e", "--layout", "npz") == 2
+    assert "for all videos" in capfd.readouterr().err
+
+
+def test_a_damaged_store_is_told(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store, _ = run_extraction(archive / "a/same.mp4", tmp_path / "f.zarr", options=Options())
+    (shard,) = (tmp_path / "f.zarr/features").glob("c.*")
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1
+    shard.write_bytes(data)
+    assert run(monkeypatch, "verify", store.url, "--json") == 3
+    (damage,) = json.loads(capfd.readouterr().out)["damaged"]
+    assert (damage["video"], damage["where"]) == ("same.mp4", "published")
 
 
 def test_small_demo_from_end_to_end(tmp_path: Path) -> None:
