@@ -100,8 +100,9 @@ def test_what_is_not_the_truth_is_noticed(truth: Truth, tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[1000] ^= 1
     with killing.reader(out, truth) as seen:
-        shard.write_bytes(data)
-        time.sleep(0.5)
+        (tmp_path / "damaged").write_bytes(data)
+        (tmp_path / "damaged").replace(shard)  # never half of it
+        time.sleep(2)
     assert seen.videos > 0
     assert "features of" in seen.wrong[0]
     with pytest.raises(AssertionError, match="features of"):
