@@ -96,7 +96,7 @@ def test_what_is_not_the_truth_is_noticed(truth: Truth, tmp_path: Path) -> None:
     out = tmp_path / "f.zarr"
     shutil.copytree(truth.path, out)
     truth.check(out)
-    shard = out / "features/c.0"
+    shard = out / "features/c.0.0"
     data = bytearray(shard.read_bytes())
     data[1000] ^= 1
     with killing.reader(out, truth) as seen:
