@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from extract.store.spans import chain_of, joined
 
 FORMAT = "untrimmed-store"
 FORMAT_VERSION = 2
+_MOST_AHEAD = 32  # entries read at once: on an object store each is a round trip
 
 
 @dataclass
@@ -188,13 +190,17 @@ def recipe_of(objects: Objects) -> dict[str, object] | None:
 
 
 def follow(objects: Objects, catalogue: Catalogue, *, last: int | None = None) -> None:
-    """Apply the entries after ``catalogue.version``, up to ``last`` or to the newest."""
-    while last is None or catalogue.version < last:
-        number = catalogue.version + 1
-        entry = _read(objects, number)
-        if entry is None:
-            return
-        catalogue.apply(number, entry, Features.of(objects, number, entry))
+    """Apply the entries after ``catalogue.version``, up to ``last`` or to the newest; many are read at once."""
+    ahead = 1
+    with ThreadPoolExecutor(_MOST_AHEAD) as pool:
+        while last is None or catalogue.version < last:
+            first = catalogue.version + 1
+            numbers = range(first, first + ahead if last is None else min(first + ahead, last + 1))
+            for number, entry in zip(numbers, pool.map(partial(_read, objects), numbers), strict=True):
+                if entry is None:
+                    return
+                catalogue.apply(number, entry, Features.of(objects, number, entry))
+            ahead = min(2 * ahead, _MOST_AHEAD)
 
 
 def append(objects: Objects, catalogue: Catalogue, kind: str, values: Mapping[str, object]) -> None:

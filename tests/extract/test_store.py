@@ -3,8 +3,10 @@ import json
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import xarray
 from extract.errors import MachineError, RecipeMismatchError, StoreError, UsageError
 from extract.store import FeatureSequence, FeatureStore, Receipt, UnknownVideoError, VideoFeatures
 from extract.store.arrays import CHUNK_ROWS
+from extract.store.objects._remote import RemoteObjects
 
 WIDTH = 6
 RECIPE = {"backbone": "tiny", "feature_width": WIDTH, "stored_dtype": "float16", "mean": (0.4, 0.5, 0.6)}
@@ -521,3 +524,27 @@ def test_a_published_store_can_be_moved(store: FeatureStore, tmp_path: Path) -> 
     moved = shutil.move(Path(store.url), tmp_path / "elsewhere")
     assert_holds(FeatureStore.open(moved)["a"], make_video("a"))
     assert_published(FeatureStore.open(moved), [make_video("a")])
+
+
+def test_many_entries_of_a_far_log_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore.create(f"memory://{uuid4().hex}", RECIPE)
+    for number in range(80):
+        store.record_failure(f"{number}.mp4", "print", "empty", "0 bytes")
+    reading: list[str] = []
+    most = 0
+    get = RemoteObjects.get
+
+    def far(objects: RemoteObjects, key: str) -> bytes | None:
+        nonlocal most
+        reading.append(key)
+        most = max(most, len(reading))
+        time.sleep(0.01)
+        data = get(objects, key)
+        reading.remove(key)
+        return data
+
+    monkeypatch.setattr(RemoteObjects, "get", far)
+    again = FeatureStore.open(store.url)
+    assert list(again.failures) == [f"{number}.mp4" for number in range(80)]
+    assert 16 <= most <= 32
+    assert FeatureStore.open(store.url, version=50).version == 50
