@@ -78,8 +78,11 @@ def test_provenance_names_file_decoder_engine(archive: Path, undisturbed: Featur
     assert record.provenance["weights"] == "embedded"
 
 
-def test_two_workers_give_the_same_store(archive: Path, undisturbed: FeatureStore, tmp_path: Path) -> None:
-    store, summary = run_extraction(archive, tmp_path / "f.zarr", options=Options(workers=2))
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_workers_gives_the_same_store(
+    archive: Path, undisturbed: FeatureStore, tmp_path: Path, workers: int
+) -> None:
+    store, summary = run_extraction(archive, tmp_path / "f.zarr", options=Options(workers=workers))
     assert summary.videos == len(undisturbed)
     assert_equal_stores(store, undisturbed)
 
