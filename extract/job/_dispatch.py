@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm import CommClosedError
 
 from extract.errors import MachineError
 from extract.job._hands import Work, do_unit, own_version, packed
@@ -299,7 +300,7 @@ def _scheduler_gone() -> MachineError:
 
 def explained(error: Exception) -> Exception:
     """``error`` of the work, or what stands behind an error of Dask."""
-    if isinstance(error, CancelledError):
+    if isinstance(error, CancelledError | CommClosedError):  # before a result was there; while it was fetched
         return _scheduler_gone()
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "extract":
         return MachineError(f"a Dask worker cannot do this job ({error}); install untrimmed {own_version()} there")
