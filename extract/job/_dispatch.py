@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from extract.errors import MachineError
 from extract.job._hands import Work, do_unit, own_version, packed

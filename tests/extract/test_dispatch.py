@@ -3,7 +3,7 @@
 from concurrent.futures import CancelledError
 
 import pytest
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from extract.errors import MachineError
 from extract.job._dispatch import explained
