@@ -17,7 +17,7 @@ from extract.store.spans import chain_of, joined
 
 FORMAT = "untrimmed-store"
 FORMAT_VERSION = 2
-_MOST_AHEAD = 32  # entries read at once: on an object store each is a round trip
+_FEWEST_AHEAD, _MOST_AHEAD = 2, 32  # entries read at once: on an object store each is a round trip
 
 
 @dataclass
@@ -190,13 +190,17 @@ def recipe_of(objects: Objects) -> dict[str, object] | None:
 
 
 def follow(objects: Objects, catalogue: Catalogue, *, last: int | None = None) -> None:
-    """Apply the entries after ``catalogue.version``, up to ``last`` or to the newest; many are read at once."""
-    ahead = 1
+    """Apply the entries after ``catalogue.version``, up to ``last`` or to the newest; many are read at once.
+
+    The first are read one after the other, in this thread: a commit finds its own, and no more.
+    """
+    read, ahead = partial(_read, objects), _FEWEST_AHEAD
     with ThreadPoolExecutor(_MOST_AHEAD) as pool:
         while last is None or catalogue.version < last:
             first = catalogue.version + 1
             numbers = range(first, first + ahead if last is None else min(first + ahead, last + 1))
-            for number, entry in zip(numbers, pool.map(partial(_read, objects), numbers), strict=True):
+            entries = map(read, numbers) if ahead == _FEWEST_AHEAD else pool.map(read, numbers)
+            for number, entry in zip(numbers, entries, strict=True):
                 if entry is None:
                     return
                 catalogue.apply(number, entry, Features.of(objects, number, entry))
