@@ -218,13 +218,9 @@ def result(bench: Bench, runs: list[Run], seed: int) -> dict[str, Any]:
 
 
 def group(bench: Bench, runs: list[Run], where: str, victim: str) -> dict[str, Any]:
-    """Of one place and victim; medians of those that were struck.
-
-    ``lost_s``: what job and rerun took more than an undisturbed job.
-    """
+    """Of one place and victim; medians of those that were struck. ``kept``: share of the clips when the job ended."""
     mine = [run for run in runs if (run.where, run.victim) == (where, victim)]
     struck = [run.outcome for run in mine if run.outcome is not None and run.outcome.struck]
-    undisturbed_s = bench.undisturbed_s.get(where, bench.undisturbed_s["dask scheduler"])
     return {
         "where": where,
         "victim": victim,
@@ -236,7 +232,6 @@ def group(bench: Bench, runs: list[Run], where: str, victim: str) -> dict[str, A
         "videos_failed": sum(outcome.crashed for outcome in struck),
         "kept": median([outcome.kept_clips / bench.truth.clips for outcome in struck]),
         "rerun_s": median([outcome.rerun_s for outcome in struck]),
-        "lost_s": median([outcome.ended_s + outcome.rerun_s - undisturbed_s for outcome in struck]),
     }
 
 
@@ -246,10 +241,10 @@ def median(values: list[float]) -> float | None:
 
 def lines(figures: dict[str, Any]) -> str:
     """The table of docs/kill.md."""
-    columns = ["runs", "struck", "went_on", "ended_with_a_message", "wrong", "kept", "rerun_s", "lost_s"]
+    columns = ["struck", "went_on", "ended_with_a_message", "wrong", "videos_failed", "kept", "rerun_s"]
     rows = [[str(row[key]) for key in ["where", "victim", *columns]] for row in figures["by_victim"] if row["runs"]]
-    header = ["where", "killed", "runs", "struck", "went on", "ended with a message", "wrong", "kept", "rerun, s"]
-    return table([*header, "cost, s"], rows)
+    header = ["where", "killed", "times", "went on", "said why", "wrong", "videos failed", "kept", "rerun, s"]
+    return table(header, rows)
 
 
 def main() -> None:
