@@ -58,5 +58,9 @@ class MachineError(UntrimmedError, OSError):
     exit_code = 3
 
 
+class WorkerDiedError(MachineError):
+    """A worker process ended in the middle of what it was asked for."""
+
+
 class DeviceLostError(MachineError):
     """The GPU of this process answers nothing any more; another process may still use it."""

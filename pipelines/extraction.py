@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from extract.errors import UsageError
+from extract.errors import UsageError, WorkerDiedError
 from extract.job import Crew, crew
 from extract.measure import measure
 from extract.store import FeatureStore
@@ -138,7 +138,10 @@ def prepare(
 
 def _planned(work: Work, hands: Crew, options: Options, on_wait: OnWait) -> Plan:
     on_wait("measuring the speed", None)
-    speed = hands.call(measure, work.setup, work.sample)
+    try:
+        speed = hands.call(measure, work.setup, work.sample)
+    except WorkerDiedError:  # perhaps of one of the videos, which is for the units to find out
+        speed = None
     return divide(work, speed, slots=max(1, hands.slots, options.workers), cores=work.setup.cores)
 
 

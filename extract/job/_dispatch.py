@@ -20,7 +20,7 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker
 from distributed.comm.core import CommClosedError
 
-from extract.errors import MachineError
+from extract.errors import MachineError, WorkerDiedError
 from extract.job._hands import Work, do_unit, own_version, packed
 from extract.worker import Failed, Setup, Task, Unit, UnitResult, run_unit, stop_units
 
@@ -63,7 +63,8 @@ class ClusterCrew:
         """``function(*arguments)``, done by one of the workers; its errors are raised.
 
         Raises:
-            MachineError: there is no worker, it died, or the scheduler went away.
+            WorkerDiedError: it died.
+            MachineError: there is no worker, or the scheduler went away.
         """
         future = self.send(uuid4().hex, function, *arguments)
         answer = asyncio.run_coroutine_threadsafe(_outcome(self.client, future), self._loop)
@@ -72,7 +73,7 @@ class ClusterCrew:
         outcome = answer.result()
         future.release()
         if isinstance(outcome, KilledWorker):
-            raise MachineError(f"a Dask worker died in {function.__name__}: {self.how_died(outcome)}") from outcome
+            raise WorkerDiedError(f"a Dask worker died in {function.__name__}: {self.how_died(outcome)}") from outcome
         if isinstance(outcome, Exception):
             raise explained(outcome)
         return outcome  # type: ignore[return-value]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import labour
 import numpy as np
 import pytest
 from object_server import faulty, new_bucket, s3_server, use_s3
@@ -106,6 +107,15 @@ def test_two_clients_race_for_one_store(archive: Path, undisturbed: FeatureStore
     assert_equal(store, undisturbed)
     found = verify_store(store)
     assert (found.damaged, found.unpublished) == ((), 0)
+
+
+def test_a_worker_that_dies_before_there_is_a_plan(
+    archive: Path, undisturbed: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.extraction.measure", labour.die)
+    store, summary = run_extraction(archive, tmp_path / "f.zarr", options=Options(workers=1))
+    assert summary.predicted_s is None
+    assert_equal(store, undisturbed)
 
 
 @contextmanager
