@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # what kills is the t
 import killing
 from killing import Command, Moment, Outcome, Outside, Truth
 from real.dask_parts import start_scheduler, start_worker
-from real.netns import Machine, machines
+from real.netns import HURRIED, Machine, machines
 
 SHARES = {  # of 100 runs: where, who is killed
     ("in this process", "client"): 20,
@@ -53,8 +53,6 @@ SHARES = {  # of 100 runs: where, who is killed
 WORKERS = {"in this process": 0, "1 worker": 1, "2 workers": 2, "dask scheduler": 0}
 SEE_PUBLICATION = ("client", "client and children", "scheduler")  # the others have nothing to do by then
 CABLE = ("network namespaces", "cable")
-# Silence is noticed after these; Dask's own values are three times as long.
-HURRIED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
 
 
 @dataclass(frozen=True)

@@ -40,3 +40,16 @@ def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Feat
     out = tmp_path_factory.mktemp("undisturbed") / "f.zarr"
     store, _ = run_extraction(archive, out, options=Options())
     return store
+
+
+def assert_equal_stores(ours: FeatureStore, theirs: FeatureStore) -> None:
+    """Equal catalogue, features and times, to the last bit."""
+    assert list(ours) == list(theirs)
+    assert dict(ours.failures) == dict(theirs.failures)
+    assert ours.recipe_digest == theirs.recipe_digest
+    for video_id in ours:
+        a, b = ours.catalogue[video_id], theirs.catalogue[video_id]
+        assert (a.rows, a.crc32, a.fingerprint, a.status) == (b.rows, b.crc32, b.fingerprint, b.status)
+        assert a.duration_s == b.duration_s
+        for name in ("features", "start_s", "stop_s", "real_frames", "damaged"):
+            np.testing.assert_array_equal(getattr(ours[video_id], name), getattr(theirs[video_id], name))

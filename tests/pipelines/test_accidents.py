@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import labour
-import numpy as np
 import pytest
 from object_server import faulty, new_bucket, s3_server, use_s3
 
@@ -18,7 +17,7 @@ from extract.store import FeatureStore
 from pipelines.extraction import Options, Summary, run_extraction
 from pipelines.verification import verify_store
 
-from .conftest import make_video
+from .conftest import assert_equal_stores, make_video
 
 GOOD = 40
 # Stands in for PyAV in decoding processes: three files do what a broken decoder does when they are read. To be probed,
@@ -83,15 +82,6 @@ def test_three_bad_videos_among_forty(tmp_path: Path) -> None:
     assert len({record.crc32 for record in store.catalogue.values()}) == 1
 
 
-def assert_equal(ours: FeatureStore, theirs: FeatureStore) -> None:
-    assert {v: (r.crc32, r.rows, r.fingerprint) for v, r in ours.catalogue.items()} == {
-        v: (r.crc32, r.rows, r.fingerprint) for v, r in theirs.catalogue.items()
-    }
-    for video_id in theirs:
-        np.testing.assert_array_equal(ours[video_id].features, theirs[video_id].features)
-        np.testing.assert_array_equal(ours[video_id].stop_s, theirs[video_id].stop_s)
-
-
 def test_two_clients_race_for_one_store(archive: Path, undisturbed: FeatureStore, tmp_path: Path) -> None:
     start = threading.Barrier(2)
 
@@ -104,7 +94,7 @@ def test_two_clients_race_for_one_store(archive: Path, undisturbed: FeatureStore
     summaries = [each.result() for each in clients]
     assert [s.videos + s.already_done for s in summaries] == [len(undisturbed)] * 2
     store = FeatureStore.open(tmp_path / "f.zarr")
-    assert_equal(store, undisturbed)
+    assert_equal_stores(store, undisturbed)
     found = verify_store(store)
     assert (found.damaged, found.unpublished) == ((), 0)
 
@@ -115,7 +105,7 @@ def test_a_worker_that_dies_before_there_is_a_plan(
     monkeypatch.setattr("pipelines.extraction.measure", labour.die)
     store, summary = run_extraction(archive, tmp_path / "f.zarr", options=Options(workers=1))
     assert summary.predicted_s is None
-    assert_equal(store, undisturbed)
+    assert_equal_stores(store, undisturbed)
 
 
 @contextmanager
@@ -132,7 +122,7 @@ def test_on_s3_it_is_the_same_store(
     with bucket(monkeypatch, rate) as url:
         store, summary = run_extraction(archive, url, options=Options(workers=workers))
         assert summary.videos == len(undisturbed)
-        assert_equal(FeatureStore.open(url), undisturbed)
+        assert_equal_stores(FeatureStore.open(url), undisturbed)
         _, again = run_extraction(archive, url, options=Options())
         assert (again.videos, again.already_done) == (0, len(undisturbed))
         assert not verify_store(store).damaged
@@ -153,4 +143,4 @@ def test_a_storage_that_goes_away_leaves_what_was_done(
             run_extraction(archive, url, options=Options(), on_progress=fail_from_now)
         proxy.rate = 0.0
         run_extraction(archive, url, options=Options())
-        assert_equal(FeatureStore.open(url), undisturbed)
+        assert_equal_stores(FeatureStore.open(url), undisturbed)

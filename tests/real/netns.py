@@ -12,6 +12,9 @@ from pathlib import Path
 
 from real.processes import BOX, boxed, kill_box, start
 
+# Silence is noticed after these; Dask's own values are three times as long.
+HURRIED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
+
 PROGRAMS = ("ip", "nsenter", "unshare", "setpriv")
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from real.archive import Archive, videos_done
 from real.dask_parts import start_scheduler, start_worker
-from real.netns import Machine
+from real.netns import HURRIED, Machine
 from real.processes import wait_until
 
-HURRIED = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
 TALK = "import socket, sys; socket.create_connection((sys.argv[1], 2222), timeout=0.5).recv(9)"
 ANSWER = """
 import socket
