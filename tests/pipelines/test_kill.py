@@ -39,7 +39,6 @@ def command(truth: Truth, out: Path, workers: int = 0, *, single: bool = False) 
         (0, "client", "features"),
         (0, "client and children", "_segments/*/*"),
         (0, "decoder", "_log/*"),
-        (1, "client", "_segments/*/*"),
         (2, "worker", "_log/*"),
     ],
 )

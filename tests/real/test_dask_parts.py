@@ -46,7 +46,7 @@ def test_extraction_survives_an_accident_of_a_worker(
 ) -> None:
     job = extraction(archive, tmp_path / "f.zarr", scheduler)
     accident(workers[0])
-    assert job.wait(timeout=60) == 0, (tmp_path / "job.log").read_text()
+    assert job.wait(timeout=180) == 0, (tmp_path / "job.log").read_text()
     archive.check(tmp_path / "f.zarr")
 
 
@@ -56,7 +56,7 @@ def test_a_scheduler_that_dies_ends_the_job_and_a_rerun_goes_on(
     out = tmp_path / "f.zarr"
     job = extraction(archive, out, scheduler)
     scheduler.kill()
-    assert job.wait(timeout=30) == 3
+    assert job.wait(timeout=90) == 3
     said = (tmp_path / "job.log").read_text()
     assert "scheduler" in said
     assert "Traceback" not in said

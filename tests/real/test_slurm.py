@@ -37,7 +37,7 @@ def programs_find_it(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_is_a_worker_until_it_is_cancelled(cluster: Slurm, tmp_path: Path) -> None:
     with SLURMCluster(**settings(tmp_path)) as jobs, Client(jobs) as client:
         jobs.scale(1)
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         assert client.submit(pow, 2, 5).result() == 32
         assert len(cluster.running()) == 1
         cluster.call("scancel", *cluster.running())

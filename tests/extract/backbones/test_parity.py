@@ -31,6 +31,8 @@ _CASES = [
     for folder, file, manifest in _EXPECTED
     for number, case in enumerate(parity.read(folder, file)["cases"])
     if "dot_product" not in case["name"]
+    # what the ports do differently, the quick sizes show
+    and (case["name"] != "native_64x224" or case["port"] == "piergiaj")
 ]
 
 
