@@ -95,6 +95,9 @@ class Backbone:
         Raises:
             UsageError: clips that the network cannot take, or no such layer.
         """
+        own = self.spec.clips
+        if layer is None and (frames, height, width) == (own.clip_frames, own.crop_px, own.crop_px):
+            return self.spec.feature_width  # saves seconds: torch imports its compiler to go through without numbers
         clip = self._meta_clip(frames, height, width)
         self._check(clip)
         shadow = self._shadow()
@@ -103,7 +106,6 @@ class Backbone:
                 return layer_features(shadow, clip, layer).shape[1]
             return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
         except (RuntimeError, AssertionError) as error:  # a layer that does not take this size says so in its own way
-            own = self.spec.clips
             raise UsageError(
                 f"{self.name} cannot take clips of {frames} x {height} x {width}: {str(error).splitlines()[0]}; "
                 f"its own are {own.clip_frames} x {own.crop_px} x {own.crop_px}"

@@ -19,7 +19,7 @@ def settings(folder: Path) -> dict[str, object]:
         "queue": "test",
         "cores": 1,
         "processes": 1,
-        "memory": "1GiB",
+        "memory": "1900MiB",
         "interface": "lo",
         "python": sys.executable,
         "local_directory": str(folder / "scratch"),

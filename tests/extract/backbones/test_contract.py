@@ -98,9 +98,9 @@ def test_maps_pool_to_features(backbone: Backbone) -> None:
 
 
 def test_described_width_is_found_without_computing(backbone: Backbone) -> None:
-    clips = backbone.spec.clips
-    width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px)
-    assert width == backbone.spec.feature_width
+    clips, (frames, side) = backbone.spec.clips, size_of(backbone)
+    assert backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px) == backbone.spec.feature_width
+    assert backbone.width(frames, side, side) == backbone.spec.feature_width
 
 
 def test_parameters_and_multiply_adds_are_those_described(backbone: Backbone) -> None:
