@@ -156,6 +156,7 @@ class _Job:
         self._failures = {failed.video_id: failed for failed in work.known}
         self._whole: list[Task] = []
         self._elsewhere: set[str] = set()
+        self._ours: set[str] = set()
         self._video_s = 0.0
         self._busy = {"decode": 0.0, "model": 0.0, "store": 0.0}
         self._progress = Progress(0, 0.0, 0)
@@ -221,6 +222,7 @@ class _Job:
         self._store.commit(receipt)
         done = [*receipt.videos, *self._completed(result)]
         self._summary.videos += len(done)
+        self._ours |= {video.video_id for video in done}
         self._summary.partial += [video.video_id for video in done if video.status == "partial"]
         self.events.add(
             "unit",
@@ -250,7 +252,7 @@ class _Job:
         """Without spans of videos that failed, or are read whole; and without what another client did meanwhile."""
         for unit in units:
             others = {task.video_id for task in unit.tasks if self._is_done(task)}
-            self._elsewhere |= others
+            self._elsewhere |= others - self._ours
             tasks = tuple(task for task in unit.tasks if task.video_id not in others and not self._given_up(task))
             if tasks:
                 yield Unit(tasks)
