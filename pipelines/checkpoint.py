@@ -12,12 +12,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from extract.errors import InputError, MachineError, UsageError
 from pipelines.config import TrainSettings
 from pipelines.dataset import Task
-from seqmodels import HEADS, HeadSpec, build_head
+from seqmodels import HEADS, Head, HeadSpec, build_head
 
 HEAD_FILE = "head.safetensors"
 RECORD_FILE = "run.json"
@@ -33,7 +32,7 @@ class Run:
     """
 
     path: Path
-    head: nn.Module
+    head: Head
     task: Task
     head_name: str
     classes: tuple[str, ...]
@@ -43,7 +42,7 @@ class Run:
     record: Mapping[str, Any]
 
 
-def new_head(name: str, *, task: Task, width: int, n_classes: int, settings: TrainSettings) -> nn.Module:
+def new_head(name: str, *, task: Task, width: int, n_classes: int, settings: TrainSettings) -> Head:
     """An untrained head of the size that ``settings`` ask for (random weights: torch's global seed)."""
     return build_head(
         name,
@@ -53,6 +52,10 @@ def new_head(name: str, *, task: Task, width: int, n_classes: int, settings: Tra
             per_step=task == "label",
             hidden=settings.hidden,
             components=settings.components,
+            clusters=settings.clusters,
+            layers=settings.layers,
+            window=settings.window,
+            causal=settings.causal,
             dropout=settings.dropout,
         ),
     )
@@ -71,7 +74,7 @@ def check_free(out: Path) -> None:
 
 
 def save_run(
-    out: Path, head: nn.Module, *, record: Mapping[str, object], epochs: list[Mapping[str, object]], card: str
+    out: Path, head: Head, *, record: Mapping[str, object], epochs: list[Mapping[str, object]], card: str
 ) -> Run:
     """Write a run folder under a temporary name beside ``out`` and rename it: all of it is there or nothing.
 

@@ -56,6 +56,7 @@ BAD_INPUT = 3
 FAILED_INPUTS = 4
 STOPPED = 130
 _GO_ON = frozenset({"extract", "demo"})
+_HEADS = "mean, max, attention-pool, netvlad, lstm, gru, attention or ms-tcn (label only)."
 _SET = "key=value, more than once; defaults: " + ", ".join(
     f"{key}={field.default}" for key, field in TrainSettings.model_fields.items()
 )
@@ -495,7 +496,7 @@ def train(
     store: Store,
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
-    head: Annotated[str, typer.Option(help="lstm, mean or max.")] = "lstm",
+    head: Annotated[str, typer.Option(help=_HEADS)] = "lstm",
     settings: Annotated[list[str] | None, typer.Option("--set", help=_SET)] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
     as_json: Json = False,

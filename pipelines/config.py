@@ -17,8 +17,8 @@ class TrainSettings(BaseModel):
 
     ``warmup`` is the share of all iterations with a rising learning rate, ``clip_norm`` the largest gradient
     norm, ``time_scale`` the largest speed-up and slow-down of a training sequence (1 for none), ``splice``
-    how often a training video of ``classify`` gets the ending of another of its class. ``hidden`` and
-    ``components`` are of the heads that have them.
+    how often a training video of ``classify`` gets the ending of another of its class. ``hidden``, ``components``,
+    ``clusters``, ``layers``, ``window`` and ``causal`` are of the heads that have them (``seqmodels.HeadSpec``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +31,10 @@ class TrainSettings(BaseModel):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     hidden: Positive = 64
     components: Positive = 16
+    clusters: Positive = 16
+    layers: Positive = 2
+    window: Annotated[int, Field(ge=0)] = 0
+    causal: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     time_scale: Annotated[float, Field(ge=1)] = 1.3
     splice: Fraction = 0.7

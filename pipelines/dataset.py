@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -71,21 +71,27 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One video. ``features`` ``(T, D)`` float32; ``target`` is the class number, ``()`` int64, for
-    ``classify``, and ``(T, C)`` bool for ``label``.
+    """One video. ``features`` ``(T, D)`` float32; ``centre_s`` ``(T,)``, the middle of each step in seconds; ``target``
+    is the class number, ``()`` int64, for ``classify``, and ``(T, C)`` bool for ``label``.
     """
 
     video_id: str
     features: NDArray[np.float32]
+    centre_s: NDArray[np.float64]
     target: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def take(self, steps: NDArray[np.int64]) -> "Example":
-        """The example with these steps only, ``steps`` ``(T',)``."""
+    def replay(self, steps: NDArray[np.int64]) -> "Example":
+        """The example as if these steps, ``(T',)``, were shown one after the other at its own mean pace."""
         target = self.target[steps] if self.target.ndim else self.target
-        return Example(self.video_id, self.features[steps], target)
+        return Example(self.video_id, self.features[steps], self.regular_s(len(steps)), target)
+
+    def regular_s(self, count: int) -> NDArray[np.float64]:
+        """Centres of ``count`` steps at the example's mean pace, ``(count,)``."""
+        hop_s = float(np.diff(self.centre_s).mean()) if len(self) > 1 else 1.0
+        return float(self.centre_s[0]) + hop_s * np.arange(count, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +146,28 @@ def load_examples(
     return Examples(tuple(items), names, tuple(notes))
 
 
-def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Features ``(B, T, D)`` float32, mask ``(B, T)`` bool, and targets ``(B,)`` int64 or ``(B, T, C)``
-    float32, padded with zeros to the longest video.
+class Batch(NamedTuple):
+    """Videos padded to the longest: ``features`` ``(B, T, D)`` float32, ``mask`` ``(B, T)`` bool (real steps),
+    ``centre_s`` ``(B, T)`` float64, ``targets`` ``(B,)`` int64 or ``(B, T, C)`` float32.
     """
+
+    features: Tensor
+    mask: Tensor
+    centre_s: Tensor
+    targets: Tensor
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pad with zeros to the longest video."""
     longest = max(map(len, examples))
     features = torch.zeros(len(examples), longest, examples[0].features.shape[1])
     mask = torch.zeros(len(examples), longest, dtype=torch.bool)
+    centre_s = torch.zeros(len(examples), longest, dtype=torch.float64)
     for row, example in enumerate(examples):
         features[row, : len(example)] = torch.from_numpy(example.features)
         mask[row, : len(example)] = True
-    return features, mask, _collate_targets(examples, longest)
+        centre_s[row, : len(example)] = torch.from_numpy(example.centre_s)
+    return Batch(features, mask, centre_s, _collate_targets(examples, longest))
 
 
 def match_ids(annotated: Sequence[str], stored: Sequence[str]) -> dict[str, str]:
@@ -226,24 +243,29 @@ def _classify_example(video: VideoAnnotation, sequence: Clips, classes: Sequence
             " needs exactly one a video. Use the task 'label', or leave the video out of the annotations"
         )
     (label,) = video.labels
-    return Example(video.video_id, _features(sequence), np.asarray(classes.index(label), dtype=np.int64))
+    target = np.asarray(classes.index(label), dtype=np.int64)
+    return Example(video.video_id, _features(sequence), _centre_s(sequence), target)
 
 
 def _label_example(video: VideoAnnotation, sequence: Clips, classes: Sequence[str]) -> Example:
-    centre_s = (sequence.start_s + sequence.stop_s) / 2
+    centre_s = _centre_s(sequence)
     target = np.zeros((len(centre_s), len(classes)), dtype=np.bool_)
     for segment in video.segments:
         inside = (segment.start_s <= centre_s) & (centre_s < segment.stop_s)
         target[inside, classes.index(segment.label)] = True
-    return Example(video.video_id, _features(sequence), target)
+    return Example(video.video_id, _features(sequence), centre_s, target)
 
 
 def _features(sequence: Clips) -> NDArray[np.float32]:
     return sequence.features.astype(np.float32)
 
 
+def _centre_s(sequence: Clips) -> NDArray[np.float64]:
+    return (sequence.start_s + sequence.stop_s) / 2
+
+
 def _labels_on_no_step(video: VideoAnnotation, sequence: Clips) -> list[str]:
-    centre_s = (sequence.start_s + sequence.stop_s) / 2
+    centre_s = _centre_s(sequence)
     return [
         segment.label
         for segment in video.segments

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 import extract.recipe
 from extract.errors import RecipeMismatchError
 from pipelines.annotations import Annotations, read_activitynet
 from pipelines.checkpoint import Run, load_run
 from pipelines.dataset import Example, Examples, Store, Task, collate, load_examples
+from seqmodels import Head
 from seqmodels.metrics import any_label_accuracy, per_class_ap, top_1_accuracy
+from seqmodels.windows import step_logits
 
 
 def evaluate(
@@ -56,10 +57,12 @@ def check_recipe(run: Run, store: Store) -> None:
 
 
 @torch.inference_mode()
-def score(head: nn.Module, example: Example) -> NDArray[np.float32]:
+def score(head: Head, example: Example) -> NDArray[np.float32]:
     """Logits of one video: ``(C,)``, or ``(T, C)`` of a head of the task ``label``."""
-    features, mask, _ = collate([example])
-    logits: NDArray[np.float32] = head(features, mask)[0].numpy()
+    if example.target.ndim:
+        return step_logits(head, torch.from_numpy(example.features), torch.from_numpy(example.centre_s)).numpy()
+    batch = collate([example])
+    logits: NDArray[np.float32] = head(batch.features, batch.mask, batch.centre_s)[0].numpy()
     return logits
 
 

@@ -21,9 +21,9 @@ from extract.errors import UsageError
 from pipelines.annotations import Annotations, read_activitynet
 from pipelines.checkpoint import Run, check_free, new_head, save_run
 from pipelines.config import TrainSettings
-from pipelines.dataset import Example, Examples, Store, Task, collate, load_examples
+from pipelines.dataset import Batch, Example, Examples, Store, Task, collate, load_examples
 from pipelines.evaluation import report, score
-from seqmodels import HEADS, fit_inputs, step_loss, video_loss
+from seqmodels import HEADS, STEPS_ONLY, Head, fit_inputs, step_loss, video_loss
 from seqmodels.augment import rescaled_steps, splice_steps
 
 TRAINING_SUBSET = "training"
@@ -92,7 +92,7 @@ def train(
 
 
 def fit(
-    head: nn.Module,
+    head: Head,
     examples: Examples,
     held_out: Examples | None,
     *,
@@ -155,6 +155,9 @@ def _checked_task(task: str, head: str) -> Task:
         raise UsageError(f"{task!r}{later}; there are {', '.join(known)}")
     if head not in HEADS:
         raise UsageError(f"no head is named {head!r}; there are {', '.join(HEADS)}")
+    if task == "classify" and head in STEPS_ONLY:
+        others = ", ".join(name for name in HEADS if name not in STEPS_ONLY)
+        raise UsageError(f"the head {head!r} labels steps and cannot classify videos; heads that can: {others}")
     chosen: Task = "classify" if task == "classify" else "label"
     return chosen
 
@@ -178,9 +181,7 @@ def _schedule(iterations: int, warmup: float) -> Callable[[int], float]:
     return factor
 
 
-def _batches(
-    items: Sequence[Example], settings: TrainSettings, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _batches(items: Sequence[Example], settings: TrainSettings, rng: np.random.Generator) -> Iterator[Batch]:
     """One epoch of augmented batches, in random order."""
     order = rng.permutation(len(items))
     for first in range(0, len(order), settings.batch):
@@ -193,7 +194,7 @@ def _augmented(
 ) -> Example:
     if example.target.ndim == 0 and rng.random() < settings.splice:
         example = _spliced(example, items, rng)
-    return example.take(rescaled_steps(len(example), rng, factor=settings.time_scale))
+    return example.replay(rescaled_steps(len(example), rng, factor=settings.time_scale))
 
 
 def _spliced(example: Example, items: Sequence[Example], rng: np.random.Generator) -> Example:
@@ -202,16 +203,19 @@ def _spliced(example: Example, items: Sequence[Example], rng: np.random.Generato
     other = rivals[rng.integers(len(rivals))]
     head, tail = splice_steps(len(example), len(other), rng)
     features = np.concatenate([example.features[head], other.features[tail]])
-    return Example(example.video_id, features, example.target)
+    return Example(example.video_id, features, example.regular_s(len(features)), example.target)
 
 
-def _loss(task: Task, head: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    features, mask, targets = batch
-    logits = head(features, mask)
-    return video_loss(logits, targets) if task == "classify" else step_loss(logits, targets, mask)
+def _loss(task: Task, head: Head, batch: Batch) -> Tensor:
+    stages = head.every_stage(batch.features, batch.mask, batch.centre_s)
+    if task == "classify":
+        losses = [video_loss(logits, batch.targets) for logits in stages]
+    else:
+        losses = [step_loss(logits, batch.targets, batch.mask) for logits in stages]
+    return torch.stack(losses).sum()
 
 
-def _figures(task: Task, head: nn.Module, held_out: Examples | None, n_trained: int) -> dict[str, Any] | None:
+def _figures(task: Task, head: Head, held_out: Examples | None, n_trained: int) -> dict[str, Any] | None:
     if held_out is None:
         return None
     return report(task, held_out, [score(head, item) for item in held_out.items], n_trained=n_trained)

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from seqmodels.masks import check_batch, lengths
+from seqmodels.head import Head
+from seqmodels.masks import lengths
 from seqmodels.standardise import Standardise, TemporalComponents
 
 MEMORY_STEPS = 80
 """Longest dependency, in steps, that the gates remember before training (about the length of a video)."""
 
 
-class LSTMHead(nn.Module):
-    """LSTM (Hochreiter & Schmidhuber 1997) over projected features, many-to-one or many-to-many.
+class RecurrentHead(Head):
+    """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014) over projected features, many-to-one or
+    many-to-many.
 
     One logit row a video: fixed temporal components, one direction, the state after the last real step. Its
     gates start with memories of 1 to ``MEMORY_STEPS`` steps (chrono initialisation, Tallec & Ollivier 2018);
@@ -25,12 +27,18 @@ class LSTMHead(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, n_classes: int, per_step: bool, hidden: int, components: int, dropout: float
+        self,
+        *,
+        width: int,
+        n_classes: int,
+        per_step: bool,
+        hidden: int,
+        components: int,
+        dropout: float,
+        cell: type[nn.LSTM] | type[nn.GRU],
     ) -> None:
         super().__init__()
-        self.width = width
         self.per_step = per_step
-        self.inputs: Standardise | TemporalComponents
         if per_step:
             self.inputs, kept = Standardise(width), hidden
             self.project: nn.Module = nn.Linear(width, hidden)
@@ -38,41 +46,38 @@ class LSTMHead(nn.Module):
             self.inputs, kept = TemporalComponents(width, components), min(width, components)
             self.project = nn.Identity()
         self.drop = nn.Dropout(dropout)
-        self.lstm = nn.LSTM(kept, hidden, batch_first=True, bidirectional=per_step)
+        self.cells = cell(kept, hidden, batch_first=True, bidirectional=per_step)
         self.out = nn.Linear(hidden * (2 if per_step else 1), n_classes)
         if not per_step:
-            remember(self.lstm, MEMORY_STEPS)
+            remember(self.cells, MEMORY_STEPS)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """``(B, T, D)``, ``(B, T)`` -> logits ``(B, C)``, or ``(B, T, C)`` of a head built ``per_step``.
-
-        Raises:
-            ValueError: shapes that do not fit, or an empty sequence.
-        """
-        check_batch(features, mask, width=self.width)
-        steps = self.drop(self.project(self.inputs(features.masked_fill(~mask[..., None], 0))))
+    def stages_of(self, steps: Tensor, mask: Tensor, _times: Tensor, /) -> Tensor:
+        """One stage."""
+        steps = self.drop(self.project(steps))
         packed = pack_padded_sequence(steps, lengths(mask).cpu(), batch_first=True, enforce_sorted=False)
-        output, (last, _) = self.lstm(packed)
+        output, state = self.cells(packed)
         if self.per_step:
-            states, _ = pad_packed_sequence(output, batch_first=True, total_length=features.shape[1])
+            states, _ = pad_packed_sequence(output, batch_first=True, total_length=steps.shape[1])
         else:
-            states = last[-1]
+            states = (state if isinstance(state, Tensor) else state[0])[-1]
         logits: Tensor = self.out(self.drop(states))
-        return logits
+        return logits[None]
 
 
 @torch.no_grad()
-def remember(lstm: nn.LSTM, steps: int) -> None:
-    """Start the gates of a one-layer LSTM with time constants spread over 1 to ``steps`` steps.
+def remember(cells: nn.LSTM | nn.GRU, steps: int) -> None:
+    """Start the gates of one layer with time constants spread over 1 to ``steps`` steps.
 
     Forget bias ``log u`` with u uniform in [1, steps - 1], input bias ``-log u``: chrono initialisation,
-    Tallec & Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16.
+    Tallec & Ollivier, "Can recurrent neural networks warp time?", ICLR 2018, equation 16. The update gate of a GRU
+    is both gates in one: ``log u`` keeps the state.
     """
-    size = lstm.hidden_size
+    size = cells.hidden_size
     times = torch.empty(size).uniform_(1, steps - 1).log()
-    for name, bias in lstm.named_parameters():
+    for name, bias in cells.named_parameters():
         if name.startswith("bias"):
             bias.zero_()
         if name.startswith("bias_ih"):
-            bias[:size] = -times
             bias[size : 2 * size] = times
+            if isinstance(cells, nn.LSTM):
+                bias[:size] = -times

@@ -17,6 +17,7 @@ class Standardise(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
@@ -54,6 +55,7 @@ class TemporalComponents(nn.Module):
 
     def __init__(self, width: int, components: int) -> None:
         super().__init__()
+        self.width = width
         self.standardise = Standardise(width)
         self.register_buffer("basis", torch.eye(width, min(width, components)))
 

@@ -15,6 +15,7 @@ from extract.store import FeatureStore
 from pipelines import cli
 from pipelines.demo import World, demo_lines, run_demo
 from pipelines.extraction import Options, run_extraction
+from seqmodels import HEADS, STEPS_ONLY
 
 
 def untrimmed(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -28,6 +29,10 @@ def test_help_of_every_command_has_an_example() -> None:
         shown = CliRunner().invoke(cli.app, [command.callback.__name__, "--help"])
         assert shown.exit_code == 0
         assert "Example: untrimmed" in shown.stdout
+
+
+def test_help_names_every_head() -> None:
+    assert f"{', '.join(name for name in HEADS if name not in STEPS_ONLY)} or ms-tcn (label only)." == cli._HEADS
 
 
 def test_extract_prints_json_alone_on_stdout(archive: Path, tmp_path: Path) -> None:

@@ -119,16 +119,16 @@ def test_long_lists_of_videos_are_cut() -> None:
 
 
 def test_collate_pads_with_zeros() -> None:
-    store = MemoryStore({"a": Clips(), "b": Clips(np.ones((2, 3), np.float16), np.arange(2.0), np.arange(2.0) + 2)})
     annotations = annotated(a=[("run", 0, 5)], b=[("run", 0, 5)])
     short = [np.zeros(2, dtype=np.bool_)]
     store = MemoryStore(
         {"a": Clips(), "b": Clips(np.ones((2, 3), np.float16), np.arange(2.0), np.arange(2.0) + 2, *short)}
     )
-    features, mask, targets = collate(load_examples("label", store, annotations, subset="training").items)
+    features, mask, centre_s, targets = collate(load_examples("label", store, annotations, subset="training").items)
     assert features.shape == (2, 4, 3)
     assert mask.sum(dim=1).tolist() == [4, 2]
     assert features[1, 2:].abs().sum() == 0
+    assert centre_s[1].tolist() == [1, 2, 0, 0]
     assert targets[..., 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     whole = load_examples("classify", store, annotations, subset="training").items
-    assert torch.equal(collate(whole)[2], torch.tensor([0, 0]))
+    assert torch.equal(collate(whole).targets, torch.tensor([0, 0]))

@@ -16,7 +16,7 @@ def label_examples(*, classes: tuple[str, ...], empty: int | None = None) -> Exa
         target = RNG.random((12, len(classes))) < 0.3
         if empty is not None:
             target[:, empty] = False
-        items.append(Example(f"{number}", np.zeros((12, 2), np.float32), target))
+        items.append(Example(f"{number}", np.zeros((12, 2), np.float32), np.arange(12.0), target))
     return Examples(tuple(items), classes, ())
 
 
@@ -36,7 +36,7 @@ def test_label_figures_equal_scikit_learn() -> None:
 
 def test_classify_figures_equal_scikit_learn() -> None:
     targets = RNG.integers(0, 3, 40)
-    items = [Example(str(i), np.zeros((1, 2), np.float32), np.asarray(t)) for i, t in enumerate(targets)]
+    items = [Example(str(i), np.zeros((1, 2), np.float32), np.zeros(1), np.asarray(t)) for i, t in enumerate(targets)]
     scores = [RNG.standard_normal(3).astype(np.float32) for _ in items]
     result = report("classify", Examples(tuple(items), ("a", "b", "c"), ()), scores, n_trained=3)
     logits = np.stack(scores).astype(np.float64)
