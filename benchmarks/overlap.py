@@ -1,21 +1,24 @@
 """Whether decoding and computing overlap, and whether a second worker doubles the work; all in one run.
 
-    python benchmarks/overlap.py            # writes benchmarks/results/overlap.json
+    python benchmarks/overlap.py            # writes overlap.json and workers.json of benchmarks/results
+    python benchmarks/overlap.py workers    # one of them
 
 Everything has one computing thread. *decode alone* reads the clips in a decoding process, *model alone* computes held
 clips, *whole* does units of the job in this process, from opening the files to segments in the store; its limit is
 the slower of both. *worker* counts clips per second of one and of two worker processes of one thread, warm, whose
 network is so heavy that decoding hardly counts; *bare* is two processes that only compute, beside one.
-Each is measured ``ROUNDS`` times in turn; the medians count.
+Each is measured several times in turn; the medians count.
 """
 
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,12 +36,10 @@ from extract.video import DecodingProcess
 from extract.worker import Setup, Task, Unit, engine_for
 from pipelines.settling import Options, settle
 
-ROUNDS = 5
+ROUNDS, ROUNDS_OF_WORKERS = 5, 2
 SIZES = {"small": (160, 120), "middle": (640, 360), "large": (1280, 720)}
 RATE, SECONDS, FILES = Fraction(25), 20, 8
-HEAVY = Options(
-    backbone="r3d_18", weights="random:0", engine="openvino", precision="fp32", hop=16, fps=10.0, short_side=72, crop=56
-)
+HEAVY = Options(backbone="r3d_18", weights="random:0", engine="openvino", precision="fp32", hop=16, fps=10.0)
 LIGHT = Options(engine="openvino", precision="fp32")
 
 
@@ -93,32 +94,34 @@ def overlap(setup: Setup, tasks: list[Task]) -> dict[str, float]:
 
 
 def workers(setup: Setup, tasks: list[Task]) -> dict[str, float]:
-    """Clips per second of one and of two workers, and of processes that only compute."""
-    frames = np.zeros((24, setup.recipe.clip_frames, *2 * (setup.recipe.crop_px,), 3), np.uint8)
-    with (
-        crew(Crewing(workers=1)) as one,
-        crew(Crewing(workers=2)) as two,
-        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as bare,
-    ):
+    """Clips per second of one and of two workers, and of processes that only compute; none is idle beside another."""
+    frames = np.zeros((12, setup.recipe.clip_frames, *2 * (setup.recipe.crop_px,), 3), np.uint8)
 
-        def computed(count: int) -> int:
-            return sum(bare.map(compute, [setup] * count, [frames] * count))
+    def job(count: int) -> float:
+        with crew(Crewing(workers=count)) as hands:
+            done(hands, setup, *([task] for task in tasks[:count]))  # loads the network in every process
+            return speed(lambda: done(hands, setup, tasks[::2], tasks[1::2]))
 
-        works = {
-            "one": lambda: done(one, setup, tasks[::2], tasks[1::2]),
-            "two": lambda: done(two, setup, tasks[::2], tasks[1::2]),
-            "bare one": lambda: computed(1),
-            "bare two": lambda: computed(2),
-        }
-        for work in works.values():
-            work()  # loads the network in every process
-        rounds = [{name: measured(work) for name, work in works.items()} for _ in range(ROUNDS)]
-    speed = [{name: count / wall_s for name, (count, wall_s, _) in figures.items()} for figures in rounds]
+    def bare(count: int) -> float:
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            work = partial(pool.map, compute, [setup] * count, [frames] * count)
+            sum(work())
+            return speed(lambda: sum(work()))
+
+    rounds = [
+        {"one": job(1), "two": job(2), "bare one": bare(1), "bare two": bare(2)} for _ in range(ROUNDS_OF_WORKERS)
+    ]
     return {
-        **{f"clips_per_s, {name}": statistics.median(s[name] for s in speed) for name in works},
-        "two / one": statistics.median(s["two"] / s["one"] for s in speed),
-        "bare two / one": statistics.median(s["bare two"] / s["bare one"] for s in speed),
+        **{f"clips_per_s, {name}": statistics.median(one[name] for one in rounds) for name in rounds[0]},
+        "two / one": statistics.median(one["two"] / one["one"] for one in rounds),
+        "bare two / one": statistics.median(one["bare two"] / one["bare one"] for one in rounds),
     }
+
+
+def speed(work: Callable[[], int]) -> float:
+    """Clips per second."""
+    count, wall_s, _ = measured(work)
+    return count / wall_s
 
 
 def compute(setup: Setup, frames: NDArray[np.uint8]) -> int:
@@ -128,20 +131,17 @@ def compute(setup: Setup, frames: NDArray[np.uint8]) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    result: dict[str, dict[str, float]] = {}
+    parts = sys.argv[1:] or ["overlap", "workers"]
+    what = f"H.264 videos of {SECONDS} s at {RATE} frames/s; OpenVINO in fp32, one thread"
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tasks = {name: make(root / name, size) for name, size in SIZES.items()}
-        for name in SIZES:
-            result[name] = overlap(settled(LIGHT, root / f"{name}.store"), tasks[name])
-            print(name, result[name], flush=True)
-        result["workers"] = workers(settled(HEAVY, root / "heavy.store"), tasks["small"][:4])
-        print("workers", result["workers"], flush=True)
-    what = (
-        f"{FILES} H.264 videos of {SECONDS} s at {RATE} frames/s, 160 x 120, 640 x 360 and 1280 x 720, "
-        "the embedded network; workers with r3d_18; OpenVINO in fp32, one thread"
-    )
-    save("overlap", what, result)
+        if "overlap" in parts:
+            figures = {name: overlap(settled(LIGHT, root / f"{name}.store"), tasks[name]) for name in SIZES}
+            save("overlap", f"{FILES} {what}; 160 x 120, 640 x 360 and 1280 x 720; the embedded network", figures)
+        if "workers" in parts:
+            counted = workers(settled(HEAVY, root / "heavy.store"), tasks["small"][:4])
+            save("workers", f"4 {what}; 160 x 120; r3d_18, 16 frames of 112 x 112", counted)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ _SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "60s",  # a worker that restarts is not given up
     "distributed.worker.daemon": True,
     "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.profile.enabled": False,  # looks at every thread 100 times a second, for a page nobody opens
 }
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 
