@@ -3,13 +3,12 @@
 B batch, T time steps, D feature width, H hidden width, N attention heads, E = H / N, C classes, W window.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from seqmodels.head import Head
+from seqmodels.masks import masked_mean
 from seqmodels.standardise import Standardise, TemporalComponents
 
 LONGEST = 10_000.0
@@ -37,7 +36,6 @@ class AttentionHead(Head):
         hidden: int,
         components: int,
         dropout: float,
-        pool: Callable[[Tensor, Tensor], Tensor],
         layers: int = 2,
         heads: int = 4,
         window: int | None = None,
@@ -45,7 +43,6 @@ class AttentionHead(Head):
     ) -> None:
         super().__init__()
         self.per_step = per_step
-        self.pool = pool
         self.context = None if window is None else window * layers
         if per_step:
             self.inputs, kept = Standardise(width), width
@@ -65,7 +62,7 @@ class AttentionHead(Head):
         for layer in self.layers:
             steps = layer(steps, mask, times)
         steps = self.norm(steps)
-        logits: Tensor = self.out(self.drop(steps if self.per_step else self.pool(steps, mask)))
+        logits: Tensor = self.out(self.drop(steps if self.per_step else masked_mean(steps, mask)))
         return logits[None]
 
 

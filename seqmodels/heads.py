@@ -77,7 +77,6 @@ def _attention(spec: HeadSpec) -> Head:
         hidden=spec.hidden,
         components=spec.components,
         dropout=spec.dropout,
-        pool=masked_mean,
         layers=spec.layers,
         window=spec.window or None,
         causal=spec.causal,

@@ -236,7 +236,11 @@ def test_refuses_features_of_another_recipe(order: World, lstm_run: Path) -> Non
         ("detect", "lstm", "'detect' is not in this version"),
         ("clasify", "lstm", "'clasify' is not a task; there are classify, label"),
         ("classify", "ms-tcn", "labels steps and cannot classify videos; heads that can: mean, max,"),
-        ("label", "lstn", "no head is named 'lstn'; there are mean, max,"),
+        (
+            "label",
+            "lstn",
+            "no head is named 'lstn'; there are mean, max, attention-pool, netvlad, lstm, gru, attention, ms-tcn",
+        ),
     ],
 )
 def test_refuses_unknown_tasks_and_heads(labels: World, tmp_path: Path, task: str, head: str, message: str) -> None:

@@ -96,7 +96,10 @@ class TestEveryHead:
 
 def test_unknown_head_names_the_known_ones() -> None:
     spec = HeadSpec(width=4, n_classes=2, per_step=False)
-    with pytest.raises(KeyError, match="no head named 'lstn'; there are mean, max,"):
+    with pytest.raises(
+        KeyError,
+        match="no head named 'lstn'; there are mean, max, attention-pool, netvlad, lstm, gru, attention, ms-tcn",
+    ):
         build_head("lstn", spec)
 
 
