@@ -93,7 +93,7 @@ def clips_of(
         UsageError: the resized frame is smaller than the crop.
         VideoError: as the reader raises it.
     """
-    crop = _centre_crop(*reader.size, recipe.crop_px)
+    crop = _crop(*reader.size, recipe.crop_px)
     grid = grid_of(recipe)
     stretch = _Stretch(grid, 0 if span is None else span.first)
     start_s = last_s = reader.info.start_s
@@ -172,7 +172,10 @@ class _Stretch:
             self._window_first += 1
 
 
-def _centre_crop(width: int, height: int, side: int) -> tuple[slice, slice]:
+def _crop(width: int, height: int, side: int | None) -> tuple[slice, slice]:
+    """Rows and columns of the centre crop, or of the whole frame without a ``side``."""
+    if side is None:
+        return slice(None), slice(None)
     if side > min(width, height):
         raise UsageError(
             f"--crop {side} is larger than the resized frame, {width} x {height}; expected at most the short side"

@@ -16,12 +16,30 @@ OWN_FEATURES = "features"  # in place of a layer's name: the input of the backbo
 Positive = Annotated[int, Field(ge=1)]
 
 
+class RoiPooling(BaseModel):
+    """How features of boxes are read from a clip's maps: mean over time, RoIAlign to ``bins`` x ``bins``, maximum.
+
+    A box is read from the clip whose middle lies nearest to its second; of two, the earlier one. ``stride_px``: pixels
+    between positions of the maps; ``aligned``: as `extract.backbones.network.roi_features` has it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clip: Literal["nearest-middle"] = "nearest-middle"
+    time: Literal["mean"] = "mean"
+    bins: Literal[7] = 7
+    stride_px: Positive
+    aligned: bool
+    space: Literal["max"] = "max"
+
+
 class Recipe(BaseModel):
     """What a feature is made with. ``fps`` is samples per second, or ``"native"`` for every decoded frame.
 
     ``layer``: a module's name, or `OWN_FEATURES`; ``pooling`` "network" is the backbone's own, as published.
-    ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop.
-    ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``.
+    ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop, None for whole
+    frames. ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``. With ``roi``, and
+    ``pooling`` "roi", features are of boxes and not of clips; without, the recipe's JSON has no such key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,20 +54,22 @@ class Recipe(BaseModel):
     hop: Positive
     fps: Annotated[float, Field(gt=0)] | Literal["native"]
     short_side_px: Positive
-    crop_px: Positive
+    crop_px: Positive | None
     resize_kernel: str
     tail: Literal["pad-last-frame"] = "pad-last-frame"
     colour: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     precision: Literal["fp32", "bf16", "fp16"]
-    pooling: Literal["global-mean", "network"] = "global-mean"
+    pooling: Literal["global-mean", "network", "roi"] = "global-mean"
+    roi: RoiPooling | None = None
     flow: None = None
     stored_dtype: Literal["float16", "float32"] = "float16"
 
     def as_dict(self) -> dict[str, object]:
         """The recipe as plain JSON values."""
-        return self.model_dump(mode="json")
+        values = self.model_dump(mode="json")
+        return values if self.roi is not None else {key: value for key, value in values.items() if key != "roi"}
 
 
 def digest(recipe: Mapping[str, object]) -> str:

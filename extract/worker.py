@@ -3,7 +3,7 @@
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbones import load_backbone
-from extract.clipping import Clip, ClipSpan, SeamError, clips_of, reading_options
+from extract.boxes import Boxes, ReadTo, box_features, boxed_clips, joined, widened
+from extract.clipping import ClipSpan, SeamError, clips_of, reading_options
 from extract.engine import ClipInput, Engine
 from extract.errors import MachineError, UsageError, VideoError
 from extract.prefetch import Prefetch
 from extract.recipe import OWN_FEATURES, Recipe
 from extract.store import FeatureStore, Receipt, Span, UnstorableError, VideoFeatures
 from extract.urls import without_secrets
-from extract.video import DecodingProcess, ReadReport, VideoInfo
+from extract.video import DecodingProcess, IsolatedReader, ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
 _TRANSIENT = frozenset(("io_error",))  # reasons that may pass: a storage or a network that failed
@@ -30,13 +31,17 @@ RETRY_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video of a job, or a span of it. ``duration_s`` is the container's figure, None where it has none."""
+    """One video of a job, or a span of it. ``duration_s`` is the container's figure, None where it has none.
+
+    ``boxes``: all of the video, where the recipe's features are of boxes.
+    """
 
     video_id: str
     path: str
     fingerprint: str
     duration_s: float | None
     span: ClipSpan | None = None
+    boxes: Boxes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Unit:
 class Setup:
     """What every worker of a job needs to know; settled once, when the job is planned.
 
-    ``threads`` compute clips in each worker, which has ``cores`` cores of its machine for itself.
+    ``threads`` compute clips in each worker, which has ``cores`` cores of its machine for itself. ``boxes_file`` is
+    where the boxes are from, for the record.
     """
 
     store: str
@@ -62,6 +68,7 @@ class Setup:
     threads: int
     cores: float = 1.0
     job: str = ""
+    boxes_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,8 @@ class Failed:
 class UnitResult:
     """What became of a unit. ``video_s``: seconds of video read; the other ``*_s``: seconds each stage was busy.
 
-    ``unsplit``: spans that would not add up to their videos, which are to be read in one piece.
+    ``clips`` were computed. ``unsplit``: spans that would not add up to their videos, which are to be read in one
+    piece. ``boxes``: rows made, where features are of boxes. ``notes``: what the user should hear of.
     """
 
     receipt: Receipt | None
@@ -89,31 +97,39 @@ class UnitResult:
     model_s: float
     store_s: float
     unsplit: tuple[Task, ...] = ()
+    boxes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Reading:
-    """One video while its clips pass through the engine; frames are not kept."""
+    """One video while its clips pass through the engine; frames are not kept.
+
+    ``marks``: of each row. ``boxes``: of each computed clip, where features are of boxes. ``rows``: of each computed
+    clip, (D,), or (N, D) of its boxes.
+    """
 
     task: Task
     info: VideoInfo | None = None
     report: ReadReport | None = None
     failed: Failed | None = None
     seam: bool = False
-    ends: bool = True
+    end: ReadTo | None = None
+    frame: tuple[int, int] | None = None
     started: float = field(default_factory=time.time)
     marks: list[tuple[float, float, int, bool]] = field(default_factory=list)
+    boxes: list[Boxes] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
-        """Whether there are clips to store."""
-        return self.failed is None and not self.seam and bool(self.rows)
+        """Whether there are clips to store, be it without boxes."""
+        return self.failed is None and not self.seam and self.end is not None and self.end.clips > 0
 
     @property
     def video_s(self) -> float:
         """Seconds of video from the first clip to the end of the last."""
-        return self.marks[-1][1] - self.marks[0][0]
+        return 0.0 if self.end is None else self.end.stop_s - self.end.start_s
 
 
 def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda _clips: None) -> UnitResult:
@@ -150,6 +166,8 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
         model_s=busy.model_s,
         store_s=time.perf_counter() - began,
         unsplit=tuple(reading.task for reading in readings if reading.seam),
+        boxes=sum(len(boxes) for reading in readings if reading.kept for boxes in reading.boxes),
+        notes=tuple(_late_note(reading) for reading in readings if reading.kept and _late(reading)),
     )
 
 
@@ -186,10 +204,18 @@ def _compute(
         for batch in engine.run(decoding):
             _check_stop(setup.job)
             for reading, row in batch:
-                reading.rows.append(row)
+                reading.rows.append(_of_boxes(setup.recipe, reading, row))
             on_clips(len(batch))
     model_s = time.perf_counter() - began - decoding.waiting_s
     return readings, _Busy(decoding.producing_s, model_s)
+
+
+def _of_boxes(recipe: Recipe, reading: _Reading, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the engine says of the next clip of ``reading`` as rows: as it is, or, of maps, at the clip's boxes."""
+    if recipe.roi is None:
+        return row
+    assert reading.frame is not None  # noqa: S101 - a clip was read
+    return box_features(row, reading.boxes[len(reading.rows)], reading.frame, recipe.roi)
 
 
 _stopped_jobs: set[str] = set()
@@ -223,7 +249,9 @@ def decoding_process() -> DecodingProcess:
 def clip_input(recipe: Recipe) -> ClipInput:
     """What the engine is given by ``recipe``."""
     layer = None if recipe.layer == OWN_FEATURES else recipe.layer
-    return ClipInput(recipe.clip_frames, recipe.crop_px, recipe.mean, recipe.std, recipe.colour, layer)
+    side_px = recipe.short_side_px if recipe.crop_px is None else recipe.crop_px
+    maps = recipe.roi is not None
+    return ClipInput(recipe.clip_frames, side_px, recipe.mean, recipe.std, recipe.colour, layer, maps)
 
 
 def engine_for(setup: Setup) -> Engine:
@@ -247,15 +275,15 @@ def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int
 
 def clips_ahead(recipe: Recipe) -> int:
     """How many decoded clips may wait for the backbone."""
-    return max(1, min(48, _AHEAD_BYTES // (3 * recipe.clip_frames * recipe.crop_px**2)))
+    frame_px = 2 * recipe.short_side_px**2 if recipe.crop_px is None else recipe.crop_px**2
+    return max(1, min(48, _AHEAD_BYTES // (3 * recipe.clip_frames * frame_px)))
 
 
 def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
     for reading in readings:
         try:
-            for clip in _read(setup, reading):
-                reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
-                yield reading, clip.frames
+            for frames in _read(setup, reading):
+                yield reading, frames
         except SeamError:
             reading.seam = True
         except VideoError as error:
@@ -266,16 +294,66 @@ def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading
             reading.failed = _failed(reading.task, "unexpected", f"{type(error).__name__}: {error}")
 
 
-def _read(setup: Setup, reading: _Reading) -> Iterator[Clip]:
+def _read(setup: Setup, reading: _Reading) -> Iterator[NDArray[np.uint8]]:
     reading.started = time.time()
     task = reading.task
-    options = reading_options(setup.recipe, setup.decoder, task.span)
+    span = task.span if task.boxes is None else widened(task.span)
+    options = reading_options(setup.recipe, setup.decoder, span)
     with decoding_process().open_video(task.path, **options) as reader:
         reading.info = reader.info
-        reading.ends = yield from clips_of(reader, setup.recipe, task.span)
+        if task.boxes is None:
+            reading.end = yield from _read_clips(reader, setup.recipe, reading)
+        else:
+            reading.end = yield from _read_boxes(reader, setup.recipe, reading, task.boxes)
         reading.report = reader.report
-    if not reading.marks and task.span is None:
+    if not reading.end.clips and task.span is None:
         raise VideoError(task.path, "no_frames", "no frame could be decoded")
+
+
+def _read_clips(
+    reader: IsolatedReader, recipe: Recipe, reading: _Reading
+) -> Generator[NDArray[np.uint8], None, ReadTo]:
+    clips = clips_of(reader, recipe, reading.task.span)
+    while True:
+        try:
+            clip = next(clips)
+        except StopIteration as end:
+            first_s, last_s = (reading.marks[0][0], reading.marks[-1][1]) if reading.marks else (0.0, 0.0)
+            return ReadTo(end.value, len(reading.marks), first_s, last_s)
+        reading.marks.append((clip.start_s, clip.stop_s, clip.real_frames, clip.damaged))
+        yield clip.frames
+
+
+def _read_boxes(
+    reader: IsolatedReader, recipe: Recipe, reading: _Reading, boxes: Boxes
+) -> Generator[NDArray[np.uint8], None, ReadTo]:
+    clips = boxed_clips(reader, recipe, boxes, reading.task.span)
+    while True:
+        try:
+            boxed = next(clips)
+        except StopIteration as end:
+            read: ReadTo = end.value
+            return read
+        clip = boxed.clip
+        reading.frame = clip.frames.shape[1], clip.frames.shape[2]
+        reading.marks += [(clip.start_s, clip.stop_s, clip.real_frames, clip.damaged)] * len(boxed.boxes)
+        reading.boxes.append(boxed.boxes)
+        yield clip.frames
+
+
+def _late(reading: _Reading) -> Boxes | None:
+    """The boxes that come after the end of the video; None without any."""
+    return None if reading.end is None or not len(reading.end.late) else reading.end.late
+
+
+def _late_note(reading: _Reading) -> str:
+    late = _late(reading)
+    assert late is not None and reading.end is not None  # noqa: S101, PT018
+    shown = ", ".join(f"{second:g}" for second in np.unique(late.second)[:5])
+    return (
+        f"{reading.task.video_id}: {len(late)} boxes after its end at {reading.end.stop_s:.1f} s are left out "
+        f"(at {shown} s{' …' if len(np.unique(late.second)) > 5 else ''})"
+    )
 
 
 def _failed(task: Task, reason: str, detail: str) -> Failed:
@@ -299,10 +377,12 @@ def _write(setup: Setup, readings: list[_Reading]) -> Receipt | None:
 def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
     report, info = reading.report, reading.info
     assert info is not None and report is not None and report.display_end_s is not None  # noqa: S101, PT018 - read to its end
-    start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True)
+    assert reading.end is not None  # noqa: S101 - read to its end
+    start_s, stop_s, real_frames, damaged = zip(*reading.marks, strict=True) if reading.marks else ((),) * 4
+    boxes = None if reading.task.boxes is None else joined(reading.boxes)
     return VideoFeatures(
         video_id=reading.task.video_id,
-        features=np.stack(reading.rows),
+        features=np.vstack([np.empty((0, setup.recipe.feature_width), np.float32), *reading.rows]),
         start_s=np.array(start_s, np.float64),
         stop_s=np.array(stop_s, np.float64),
         real_frames=np.array(real_frames, np.int32),
@@ -311,7 +391,10 @@ def _video_features(setup: Setup, reading: _Reading) -> VideoFeatures:
         fingerprint=reading.task.fingerprint,
         status="partial" if report.partial else "ok",
         provenance=_provenance(setup, reading, info, report),
-        span=None if reading.task.span is None else Span(reading.task.span.first, reading.ends),
+        span=None if reading.task.span is None else Span(reading.task.span.first, reading.end.ends, reading.end.clips),
+        box=None if boxes is None else boxes.box,
+        box_score=None if boxes is None else boxes.score,
+        second=None if boxes is None else boxes.second,
     )
 
 
@@ -335,6 +418,7 @@ def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadRe
         "repaired_times": report.repaired_times,
         "clock_restarts": report.clock_restarts,
         "holes_s": [list(hole) for hole in report.holes_s],
+        **_boxes_provenance(setup, reading),
         "short_by_s": report.short_by_s,
         "warnings": list(report.warnings),
         "decoder": report.decoder,
@@ -347,6 +431,14 @@ def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadRe
         "started_unix_s": reading.started,
         "finished_unix_s": time.time(),
     }
+
+
+def _boxes_provenance(setup: Setup, reading: _Reading) -> dict[str, object]:
+    """Where the boxes are from, how many there were, and how many of them come after the video's end."""
+    if reading.task.boxes is None or reading.end is None:
+        return {}
+    late = len(reading.end.late)
+    return {"boxes_file": setup.boxes_file, "boxes": len(reading.task.boxes), "boxes_after_end": late}
 
 
 def _engine_name(engine: str) -> str:

@@ -51,6 +51,10 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Engine = Annotated[str, typer.Option(help="auto, torch, compile or openvino.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Decoder = Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(help="People: a csv file of video, second, x1, y1, x2, y2. A row of features for each of them."),
+]
 Workers = Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)]
 BAD_INPUT = 3
 FAILED_INPUTS = 4
@@ -104,8 +108,11 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _unit(unit: "Unit") -> dict[str, Any]:
-    """A unit of work as plain values, free of secrets."""
-    return {"tasks": [{**asdict(task), "path": without_secrets(task.path)} for task in unit.tasks]}
+    """A unit of work as plain values, free of secrets; of boxes, how many."""
+    tasks = [{**asdict(task), "path": without_secrets(task.path)} for task in unit.tasks]
+    for values, task in zip(tasks, unit.tasks, strict=True):
+        values["boxes"] = None if task.boxes is None else len(task.boxes)
+    return {"tasks": tasks}
 
 
 @app.command(epilog="Example: untrimmed demo -o my-demo")
@@ -208,6 +215,7 @@ def extract(
     engine: Engine = "auto",
     device: Device = "auto",
     decoder: Decoder = "auto",
+    boxes: Boxes = None,
     workers: Workers = 0,
     scheduler: Annotated[
         str | None, typer.Option(help="Work on this Dask scheduler: tcp://HOST:PORT, or its scheduler file.")
@@ -241,6 +249,7 @@ def extract(
         engine=engine,
         device=device,
         decoder=decoder,
+        boxes=boxes,
         workers=workers,
         scheduler=scheduler,
         cluster=cluster,
@@ -287,6 +296,7 @@ def estimate(
     engine: Engine = "auto",
     device: Device = "auto",
     decoder: Decoder = "auto",
+    boxes: Boxes = None,
     workers: Workers = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -313,6 +323,7 @@ def estimate(
         engine=engine,
         device=device,
         decoder=decoder,
+        boxes=boxes,
         workers=workers,
     )
     with Meter("estimate", quiet=quiet) as meter:

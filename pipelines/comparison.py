@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from extract.backbones import load_backbone
+from extract.boxes import Boxes, content_of
 from extract.engine import settle_device, settle_engine
 from extract.errors import MachineError, VideoError
 from extract.recipe import Recipe
 from extract.sources import fingerprint
-from extract.store import FeatureStore, VideoRecord
+from extract.store import FeatureSequence, FeatureStore, VideoRecord
 from extract.worker import Setup, Task, clip_input, features_of
 
 # The largest difference of a feature, as a share of the video's largest: rounding to float16 is 5e-4 of it, engines of
@@ -67,13 +68,14 @@ def comparison_lines(found: list[Compared]) -> Iterator[str]:
 
 def _compared(store: FeatureStore, record: VideoRecord) -> Compared:
     path = str(record.provenance["uri"])
+    stored = store[record.video_id]
     try:
-        if fingerprint(path) != record.fingerprint:
+        if fingerprint(path) != content_of(record.fingerprint):
             return Compared(record.video_id, None, f"{path} has another content now than when it was extracted")
-        again = features_of(_setup(store, record), Task(record.video_id, path, record.fingerprint, None))
+        task = Task(record.video_id, path, record.fingerprint, None, boxes=_boxes(stored))
+        again = features_of(_setup(store, record), task)
     except VideoError as error:
         return Compared(record.video_id, None, str(error))
-    stored = store[record.video_id]
     if again.features.shape != stored.features.shape or not np.array_equal(again.start_s, stored.start_s):
         return Compared(
             record.video_id,
@@ -81,11 +83,18 @@ def _compared(store: FeatureStore, record: VideoRecord) -> Compared:
             f"{len(again.features)} clips now, {len(stored)} in the store, or at other times; "
             f"it was read by {record.provenance['decoder_library']}",
         )
-    scale = float(np.abs(stored.features.astype(np.float32)).max()) or 1.0
-    difference = float(np.abs(again.features - stored.features.astype(np.float32)).max()) / scale
+    scale = float(np.abs(stored.features.astype(np.float32)).max(initial=0)) or 1.0
+    difference = float(np.abs(again.features - stored.features.astype(np.float32)).max(initial=0)) / scale
     most = TOLERANCES[str(store.recipe["precision"])]
     problem = f"features differ by {difference:.1e} of the maximum, more than {most:g}" if difference > most else ""
     return Compared(record.video_id, difference, problem)
+
+
+def _boxes(stored: FeatureSequence) -> Boxes | None:
+    """The boxes that were stored with the features; the same ones are read again."""
+    if stored.second is None or stored.box is None or stored.box_score is None:
+        return None
+    return Boxes(stored.second, stored.box, stored.box_score)
 
 
 def _setup(store: FeatureStore, record: VideoRecord) -> Setup:

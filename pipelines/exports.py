@@ -209,6 +209,8 @@ def _check(store: FeatureStore, out: Path, layout: str, annotations: str | Path 
         raise UsageError(f"{layout} holds no annotations; expected --annotations with {' or '.join(_SIDECARS)} alone")
     if (out / "_log").exists():
         raise UsageError(f"{out} is a feature store itself; choose another folder to export to")
+    if store.of_boxes and layout in _SIDECARS:
+        raise UsageError(f"{layout} wants features of clips; {store.url} holds features of boxes: export npy or npz")
     if not len(store):
         raise StoreError(f"{store.url} holds no video; extract some into it first")
 
@@ -287,6 +289,8 @@ def _write(file: Path, sequence: FeatureSequence) -> None:
         "damaged": sequence.damaged,
         "duration_s": sequence.duration_s,
     }
+    if sequence.box is not None:
+        arrays |= {"box": sequence.box, "box_score": sequence.box_score, "second": sequence.second}
     _put(file, lambda stream: np.savez(stream, **arrays))
 
 

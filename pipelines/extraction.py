@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Summary:
     """What an extraction did; ``bound_by`` is the stage that was busiest: decode, model or store.
 
     ``predicted_s``: what the plan said that the work would take; ``worked_s``: what it took. ``stopped``: Ctrl-C ended
-    it before everything was done.
+    it before everything was done. ``boxes``: rows made, where features are of boxes; ``notes``: what was left out.
     """
 
     store: str
@@ -44,6 +44,8 @@ class Summary:
     predicted_s: float | None = None
     worked_s: float = 0.0
     stopped: bool = False
+    boxes: int | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -99,7 +101,8 @@ def run_extraction(
     began = time.monotonic()
     work = gather(paths, out, options, on_wait=on_wait)
     store = FeatureStore.open_or_create(out, work.setup.recipe.as_dict())
-    summary = Summary(store.url, store.recipe_digest, already_done=work.done)
+    summary = Summary(store.url, store.recipe_digest, already_done=work.done, notes=list(work.notes))
+    summary.boxes = 0 if store.of_boxes else None
     job = _Job(store, work, summary, on_progress)
     try:
         for failed in work.failed:
@@ -211,6 +214,9 @@ class _Job:
                 self._unsplit(task)
             self._video_s += result.video_s
             self._summary.clips += result.clips
+            self._summary.notes += result.notes
+            if self._summary.boxes is not None:
+                self._summary.boxes += result.boxes
             self._busy = {stage: self._busy[stage] + getattr(result, f"{stage}_s") for stage in self._busy}
             self._progress.videos_done = self._summary.videos + len(self._elsewhere)
             self._progress.failed = len(self._failures)
@@ -245,7 +251,7 @@ class _Job:
     def _unsplit(self, task: Task) -> None:
         if self._store.unsplit.get(task.video_id) != task.fingerprint:
             self._store.record_unsplit(task.video_id, task.fingerprint)
-            self._whole.append(Task(task.video_id, task.path, task.fingerprint, task.duration_s))
+            self._whole.append(replace(task, span=None))
             self.events.add("unsplit", video=task.video_id)
 
     def _still_wanted(self, units: Iterable[Unit]) -> Iterator[Unit]:

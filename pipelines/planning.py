@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from extract.boxes import OVERSHOOT_S, Boxes, boxed_fingerprint
 from extract.clipping import ClipSpan, grid_of
 from extract.errors import InputError, MachineError, VideoError
 from extract.measure import Speed, measure
@@ -19,6 +20,7 @@ from extract.store import FeatureStore, SpanRecord
 from extract.urls import without_secrets
 from extract.video import VideoInfo, probe_all
 from extract.worker import Failed, Setup, Task, Unit
+from pipelines.boxes import boxes_of, read_boxes
 from pipelines.settling import OnWait, Options, check, nobody_waits, settle
 
 UNIT_S = 60.0  # of one worker's time: long against what a unit costs by itself, short against what a crash costs
@@ -34,11 +36,20 @@ _SAMPLED = 3
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A task, and what can be told of it: ``clips`` is an estimate."""
+    """A task, and what can be told of it: ``clips`` is an estimate; with boxes, of those that have any ``computed``."""
 
     task: Task
     video_s: float
     clips: int
+
+    @property
+    def computed(self) -> int:
+        """How many clips the network will see."""
+        boxes = self.task.boxes
+        if boxes is None:
+            return self.clips
+        share = 1.0 if self.task.duration_s is None else min(1.0, self.video_s / max(self.task.duration_s, 1e-9))
+        return min(self.clips, math.ceil(share * len(set(boxes.second.tolist()))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class Work:
     """What a job has to do, before it is divided.
 
     ``videos``: whole ones, and the missing spans of those that were begun. ``failed`` cannot even be opened; ``known``
-    failed in earlier runs; ``others`` are files that are no videos by their names.
+    failed in earlier runs; ``others`` are files that are no videos by their names; ``notes`` the user should read.
     """
 
     setup: Setup
@@ -55,6 +66,7 @@ class Work:
     known: tuple[Failed, ...]
     failed: tuple[Failed, ...]
     others: int
+    notes: tuple[str, ...] = ()
 
     @property
     def sample(self) -> tuple[Task, ...]:
@@ -90,8 +102,16 @@ class Plan:
 
     @property
     def clips(self) -> int:
-        """Estimated clips still to make."""
-        return sum(video.clips for video in self.work.videos)
+        """Estimated clips still to compute."""
+        return sum(video.computed for video in self.work.videos)
+
+    @property
+    def boxes(self) -> int | None:
+        """Boxes of the videos still to read; None where features are of clips."""
+        if self.setup.recipe.roi is None:
+            return None
+        of = {video.task.video_id: video.task.boxes for video in self.work.videos}
+        return sum(len(boxes) for boxes in of.values() if boxes is not None)
 
     @property
     def predicted_s(self) -> float | None:
@@ -115,14 +135,15 @@ class Plan:
     def store_bytes(self) -> int:
         """What the features will take: once in segments, once in the published arrays."""
         recipe = self.setup.recipe
-        return 2 * self.clips * (recipe.feature_width * (2 if recipe.stored_dtype == "float16" else 4) + 21)
+        row_bytes = recipe.feature_width * (2 if recipe.stored_dtype == "float16" else 4) + 21
+        return 2 * (self.clips * row_bytes if self.boxes is None else self.boxes * (row_bytes + 28))
 
 
 def _wall_s(unit: Unit, plan: Plan) -> float:
     assert plan.speed is not None  # noqa: S101
     recipe = plan.setup.recipe
     parts = [_estimate(task, recipe) for task in unit.tasks]
-    return plan.speed.wall_s(len(parts), sum(p.video_s for p in parts), sum(p.clips for p in parts), plan.cores)
+    return plan.speed.wall_s(len(parts), sum(p.video_s for p in parts), sum(p.computed for p in parts), plan.cores)
 
 
 def gather(
@@ -131,21 +152,52 @@ def gather(
     """Find and probe what the store ``out`` does not have yet; writes nothing. Errors as `run_extraction` has."""
     store = FeatureStore.find(out)
     check(options, store)
+    listed = None if options.boxes is None else read_boxes(options.boxes)
     found = find_videos([paths] if isinstance(paths, str | Path) else list(paths))
+    boxes, notes = (None, []) if listed is None else boxes_of(listed, [source.video_id for source in found.sources])
     setup = settle(options, out, store, on_wait=on_wait)
     if store is not None:
         store.check_recipe(setup.recipe.as_dict())
-    return _work(found, store, setup, options, on_wait)
+    work = _work(found, store, setup, options, on_wait, boxes)
+    if boxes is not None:
+        _check_clock([video.task for video in work.videos], str(options.boxes))
+    return replace(work, notes=tuple(notes))
 
 
-def _work(found: Found, store: FeatureStore | None, setup: Setup, options: Options, on_wait: OnWait) -> Work:
+def _check_clock(tasks: Iterable[Task], file: str) -> None:
+    """A few boxes behind the end of a video may be; most of them are on another clock."""
+    count, late, example = 0, 0, ""
+    for task in {task.video_id: task for task in tasks}.values():
+        if task.boxes is not None and task.duration_s is not None and len(task.boxes):
+            behind = int((task.boxes.second > task.duration_s + OVERSHOOT_S).sum())
+            count, late = count + len(task.boxes), late + behind
+            if behind and not example:
+                example = f"second {task.boxes.second[-1]:g} of {task.video_id}, which is {task.duration_s:.1f} s long"
+    if 2 * late > count:
+        raise InputError(
+            f"{file}: {late} of {count} boxes come after the end of their video, such as {example}; expected seconds "
+            "from the video's first frame. AVA's timestamps count from the film's start, and its cut clips start at "
+            "900 s: subtract 900, or give the whole films"
+        )
+
+
+def _work(
+    found: Found,
+    store: FeatureStore | None,
+    setup: Setup,
+    options: Options,
+    on_wait: OnWait,
+    boxes: Mapping[str, Boxes] | None,
+) -> Work:
     tasks: list[Task] = []
     known: list[Failed] = []
     failed: list[Failed] = []
     done = 0
     catalogue, failures = ({}, {}) if store is None else (store.catalogue, store.failures)
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        for source, mark in zip(found.sources, pool.map(_fingerprint, found.sources), strict=True):
+        for source, content in zip(found.sources, pool.map(_fingerprint, found.sources), strict=True):
+            own = None if boxes is None else boxes[source.video_id]
+            mark = content if own is None or isinstance(content, Failed) else boxed_fingerprint(content, own)
             record, failure = catalogue.get(source.video_id), failures.get(source.video_id)
             if isinstance(mark, Failed):
                 failed.append(mark)
@@ -159,7 +211,7 @@ def _work(found: Found, store: FeatureStore | None, setup: Setup, options: Optio
             elif failure is not None and failure.fingerprint == mark and not options.retry_failed:
                 known.append(Failed(source.video_id, mark, failure.reason, failure.detail))
             else:
-                tasks.append(Task(source.video_id, source.path, mark, None))
+                tasks.append(Task(source.video_id, source.path, mark, None, boxes=own))
     videos: list[Planned] = []
     for at, (task, answer) in enumerate(zip(tasks, probe_all([task.path for task in tasks]), strict=True)):
         on_wait(f"probing: {at + 1} of {len(tasks)} videos", (at + 1) / len(tasks))
@@ -235,12 +287,12 @@ def divide(work: Work, speed: Speed | None, *, slots: int, cores: float) -> Plan
     assumed = speed or _ANY_SPEED
     recipe = work.setup.recipe
     videos = work.videos
-    all_s = assumed.wall_s(len(videos), sum(v.video_s for v in videos), sum(v.clips for v in videos), cores)
+    all_s = assumed.wall_s(len(videos), sum(v.video_s for v in videos), sum(v.computed for v in videos), cores)
     share_s = all_s / (slots * UNITS_PER_SLOT) if slots > 1 else UNIT_S
     most_s = min(UNIT_S, max(SHORTEST_UNIT_S, share_s))
 
     def cost_s(video: Planned) -> float:
-        return assumed.wall_s(1, video.video_s, video.clips, cores)
+        return assumed.wall_s(1, video.video_s, video.computed, cores)
 
     pieces = [piece for video in videos for piece in _cut(video, recipe, math.ceil(cost_s(video) / most_s))]
     costs = {id(piece): cost_s(piece) for piece in pieces}
@@ -320,6 +372,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "videos": plan.videos,
         "video_s": plan.video_s,
         "clips": plan.clips,
+        **({} if plan.boxes is None else {"boxes": plan.boxes, "notes": list(plan.work.notes)}),
         "store_bytes": plan.store_bytes,
         "workers": plan.slots,
         "predicted_s": plan.predicted_s,

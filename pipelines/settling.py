@@ -12,7 +12,7 @@ from extract.backbones.loading import default_weights, is_named
 from extract.engine import check_engine, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError
 from extract.job import Crewing
-from extract.recipe import OWN_FEATURES, Recipe
+from extract.recipe import OWN_FEATURES, Recipe, RoiPooling
 from extract.store import FeatureStore, location
 from extract.video import resize_kernel
 from extract.worker import Setup, clip_input
@@ -28,6 +28,7 @@ def nobody_waits(_what: str, _share: float | None) -> None:
 class Options:
     """What the user may choose; None is the backbone's own value. Hop, stride and clip length in samples.
 
+    ``boxes``: a file of boxes (`pipelines.boxes.read_boxes`), for features of boxes in place of clips.
     ``workers``, ``scheduler`` and ``cluster`` as in `extract.job.Crewing`.
     """
 
@@ -45,6 +46,7 @@ class Options:
     device: str = "auto"
     engine: str = "auto"
     decoder: str = "auto"
+    boxes: str | Path | None = None
     workers: int = 0
     scheduler: str | None = None
     cluster: str | None = None
@@ -60,7 +62,7 @@ def check(options: Options, store: FeatureStore | None) -> None:
     """What can be told of the options at once, before anything is searched, downloaded or tried."""
     spec = backbone_spec(options.backbone)
     _clips(options, spec)
-    _check_inputs(options.backbone, spec)
+    _check_inputs(options, spec)
     device = settle_device(options.device)
     check_engine(options.engine, device, settle_precision(_precision(options, store, device), device))
     resize_kernel(options.decoder)
@@ -78,12 +80,20 @@ def settle(
     """
     spec = backbone_spec(options.backbone)
     clips = _clips(options, spec)
-    _check_inputs(options.backbone, spec)
+    _check_inputs(options, spec)
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
     weights = options.weights or default_weights(spec)
     backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
-    width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
+    roi = None
+    if options.boxes is None:
+        width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
+        pooling: Literal["global-mean", "network", "roi"] = (
+            "global-mean" if options.layer or spec.embedded else "network"
+        )
+    else:
+        width = backbone.box_width(clips.clip_frames, clips.short_side_px)
+        pooling, roi = "roi", RoiPooling(stride_px=spec.stride_px, aligned=spec.roi_aligned)
     recipe = Recipe(
         backbone=options.backbone,
         weights_sha256=backbone.weights_sha256,
@@ -94,13 +104,14 @@ def settle(
         hop=clips.hop,
         fps=clips.fps,
         short_side_px=clips.short_side_px,
-        crop_px=clips.crop_px,
+        crop_px=clips.crop_px if roi is None else None,
         resize_kernel=resize_kernel(options.decoder),
         colour=clips.colour,
         mean=clips.mean,
         std=clips.std,
         precision=precision,
-        pooling="global-mean" if options.layer or spec.embedded else "network",
+        pooling=pooling,
+        roi=roi,
     )
     cores = len(os.sched_getaffinity(0)) / max(1, options.workers)  # this process may have few of many
     threads = max(1, int(cores))  # decoding goes on beside them, and seldom needs a core
@@ -115,7 +126,18 @@ def settle(
     )
     if not is_named(weights):
         weights = str(Path(weights).absolute())
-    return Setup(location(out), recipe, weights, device, engine, options.decoder, threads, cores, job=uuid4().hex)
+    return Setup(
+        location(out),
+        recipe,
+        weights,
+        device,
+        engine,
+        options.decoder,
+        threads,
+        cores,
+        job=uuid4().hex,
+        boxes_file="" if options.boxes is None else str(Path(options.boxes).absolute()),
+    )
 
 
 def _clips(options: Options, spec: BackboneSpec) -> ClipDefaults:
@@ -133,18 +155,23 @@ def _clips(options: Options, spec: BackboneSpec) -> ClipDefaults:
         short_side_px=_or(options.short_side, clips.short_side_px),
         crop_px=_or(options.crop, clips.crop_px),
     )
-    if clips.crop_px > clips.short_side_px:
+    if options.boxes is None and clips.crop_px > clips.short_side_px:
         raise UsageError(
             f"--crop {clips.crop_px} is more than --short-side {clips.short_side_px}; expected at most that"
         )
     return clips
 
 
-def _check_inputs(name: str, spec: BackboneSpec) -> None:
+def _check_inputs(options: Options, spec: BackboneSpec) -> None:
+    name = options.backbone
     if spec.channels != 3:
         raise UsageError(f"{name} reads optical flow, which extract does not compute yet; take i3d_inception_rgb")
-    if spec.detection:
-        raise UsageError(f"{name} describes boxes, which extract does not read yet; take one for whole clips")
+    if spec.detection and options.boxes is None:
+        raise UsageError(f"{name} describes boxes: expected --boxes FILE; or take a backbone for whole clips")
+    if options.boxes is not None and options.crop is not None:
+        raise UsageError(f"--crop {options.crop} with --boxes: boxes are read from whole frames; leave out --crop")
+    if options.boxes is not None and options.layer is not None:
+        raise UsageError(f"--layer {options.layer} with --boxes: boxes are read from the last maps; leave out --layer")
 
 
 def _precision(options: Options, store: FeatureStore | None, device: str) -> str:

@@ -27,20 +27,26 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     if work.done:
         yield f"{work.done} videos are in the store already"
     yield (
-        f"{plan.videos} videos to read, {duration(plan.video_s)} in all, about {plan.clips} clips "
+        f"{plan.videos} videos to read, {duration(plan.video_s)} in all, {_to_compute(plan)} "
         f"in {len(plan.units)} {'unit' if len(plan.units) == 1 else 'units'} of work"
     )
     recipe = plan.setup.recipe
     rate = recipe.fps if recipe.fps == "native" else f"{recipe.fps:g} fps"
     yield (
         f"{recipe.backbone} on {plan.setup.device}, {plan.setup.engine} {recipe.precision}: "
-        f"{recipe.clip_frames} frames at {rate}, stride {recipe.frame_stride}, hop {recipe.hop}, {recipe.crop_px} px"
+        f"{recipe.clip_frames} frames at {rate}, stride {recipe.frame_stride}, hop {recipe.hop}, "
+        f"{f'whole frames, short side {recipe.short_side_px}' if recipe.crop_px is None else recipe.crop_px} px"
     )
+    yield from (f"note: {note}" for note in work.notes)
     yield from _prediction(plan)
     if work.failed:
         yield f"{len(work.failed)} cannot be opened: {_some([failed.video_id for failed in work.failed])}"
     if work.others:
         yield f"left alone, not videos by their names: {work.others} files"
+
+
+def _to_compute(plan: Plan) -> str:
+    return f"about {plan.clips} clips" if plan.boxes is None else f"{plan.boxes} boxes in about {plan.clips} clips"
 
 
 def _prediction(plan: Plan) -> Iterator[str]:
@@ -114,15 +120,17 @@ def _pace(per_s: float) -> str:
 def summary_lines(summary: Summary) -> Iterator[str]:
     """What an extraction did."""
     busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.busy_s.items())
+    boxes = "" if summary.boxes is None else f"{summary.boxes} boxes in "
     if summary.videos:
         yield (
-            f"{summary.videos} videos, {summary.clips} clips in {duration(summary.seconds)}: "
+            f"{summary.videos} videos, {boxes}{summary.clips} clips in {duration(summary.seconds)}: "
             f"{_pace(summary.clips_per_s)} clips/s, {_pace(summary.times_real_time)}× real time; "
             f"bound by {summary.bound_by} (busy: {busy})"
         )
     if summary.predicted_s is not None and summary.videos:
         took = summary.worked_s
         yield f"predicted {duration(summary.predicted_s)}, took {duration(took)}"
+    yield from (f"note: {note}" for note in summary.notes)
     if summary.stopped:
         yield "stopped before all was done; the same command goes on"
     if summary.already_done:
@@ -215,7 +223,7 @@ def info_lines(info: dict[str, Any]) -> Iterator[str]:
     """What a store holds."""
     yield f"{info['store']}"
     yield (
-        f"  {info['videos']} videos, {info['clips']} clips × {info['recipe']['feature_width']} features, "
+        f"  {info['videos']} videos, {info['clips']} {info['rows']} × {info['recipe']['feature_width']} features, "
         f"{duration(info['video_s'])} of video, {decimal(info['bytes'])} of features"
     )
     yield f"  recipe {info['recipe_digest'][:12]}"
@@ -232,7 +240,7 @@ def info_lines(info: dict[str, Any]) -> Iterator[str]:
 def status_lines(found: dict[str, Any]) -> Iterator[str]:
     """How far the work on a store is."""
     yield f"{found['store']}"
-    yield f"  {found['videos']} videos, {found['clips']} clips; {sum(found['failed'].values())} failed"
+    yield f"  {found['videos']} videos, {found['clips']} {found['rows']}; {sum(found['failed'].values())} failed"
     for reason, count in sorted(found["failed"].items()):
         yield f"    {reason}: {count}"
     for video_id, clips in found["begun"].items():

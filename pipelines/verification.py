@@ -18,7 +18,6 @@ from extract.store.objects import objects_at
 Progress = Callable[[int, int], None]  # clips checked, of how many
 
 _THREADS = 4  # a video each, so this many are in memory
-_COLUMNS = ("features", "clip_start", "clip_stop", "clip_real_frames", "clip_damaged")  # as checksums cover them
 _PER_VIDEO = ("video_id", "row_size", "row_start", "crc32", "video_fingerprint")
 _UNREADABLE = (ValueError, RuntimeError, KeyError, OSError)  # what Zarr and its codecs answer to damaged bytes
 _RESTORE = "restore that object from a copy of the store, or extract into a new store"
@@ -116,10 +115,12 @@ def _unreadable(store: FeatureStore, count: _Count) -> Iterator[Damage]:
 class _Published:
     """The published arrays: those of each video in memory, those of each clip not.
 
-    ``clips`` and ``block`` are numbers of clips: of all, and of what is best read at once.
+    ``columns``: the names of the latter, as checksums cover them. ``clips`` and ``block`` are numbers of clips: of all,
+    and of what is best read at once.
     """
 
     dataset: xarray.Dataset
+    columns: tuple[str, ...]
     ids: list[str]
     fingerprints: list[str]
     row_size: NDArray[np.int64]
@@ -146,6 +147,7 @@ def _open_published(store: FeatureStore) -> _Published | None:
     ids, row_size, row_start, crc32, fingerprints = (dataset[name].values for name in _PER_VIDEO)
     return _Published(
         dataset,
+        store.columns,
         [str(value) for value in ids],
         [str(value) for value in fingerprints],
         row_size,
@@ -168,7 +170,7 @@ def _misplaced(table: _Published) -> Iterator[Damage]:
 
 def _unlike_checksum(table: _Published, count: _Count) -> Iterator[Damage]:
     """Published versions whose clips have another checksum than is published with them, or cannot be read."""
-    for at, found in enumerate(_checksums(table, count)):
+    for at, found in _checksums(table, count):
         if isinstance(found, str):
             yield Damage(table.ids[at], "published", f"its published clips cannot be read ({found}): {_RESTORE}")
         elif found != table.crc32[at]:
@@ -211,21 +213,21 @@ def _pieces(table: _Published, count: _Count) -> Iterator[tuple[int, _Piece]]:
 
 def _read(table: _Published, rows: slice) -> _Piece:
     try:
-        return [table.dataset[name][rows].values for name in _COLUMNS]
+        return [table.dataset[name][rows].values for name in table.columns]
     except _UNREADABLE as error:
         return str(error) or type(error).__name__
 
 
-def _checksums(table: _Published, count: _Count) -> Iterator[int | str]:
-    """CRC-32 of each published version's clips, or why they cannot be read."""
-    for _, pieces in groupby(_pieces(table, count), key=lambda piece: piece[0]):
-        yield _crc32([columns for _, columns in pieces])
+def _checksums(table: _Published, count: _Count) -> Iterator[tuple[int, int | str]]:
+    """CRC-32 of the clips of each published version that has some, by position; or why they cannot be read."""
+    for at, pieces in groupby(_pieces(table, count), key=lambda piece: piece[0]):
+        yield at, _crc32([columns for _, columns in pieces], len(table.columns))
 
 
-def _crc32(pieces: list[_Piece]) -> int | str:
+def _crc32(pieces: list[_Piece], columns: int) -> int | str:
     """As checksums cover a video's clips: all of the first column, then all of the next."""
     crc = 0
-    for column in range(len(_COLUMNS)):
+    for column in range(columns):
         for piece in pieces:
             if isinstance(piece, str):
                 return piece

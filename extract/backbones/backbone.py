@@ -111,6 +111,30 @@ class Backbone:
                 f"its own are {own.clip_frames} x {own.crop_px} x {own.crop_px}"
             ) from error
 
+    def box_width(self, frames: int, short_side_px: int) -> int:
+        """D of the features of boxes in clips of whole frames, whose shorter side is given; nothing is computed.
+
+        Raises:
+            UsageError: clips that the network cannot take, or it has no maps of frames of any size to read boxes from.
+        """
+        wide_px = short_side_px * 4 // 3
+        clip = self._meta_clip(frames, short_side_px, wide_px)
+        self._check(clip)
+        try:
+            maps = self._shadow().maps(clip)
+        except (RuntimeError, AssertionError) as error:  # a layer that does not take this size says so in its own way
+            raise UsageError(
+                f"{self.name} cannot take whole frames of {frames} x {short_side_px} x {wide_px}, from which boxes are "
+                f"read: {str(error).splitlines()[0]}; take another backbone, or features of clips, without boxes"
+            ) from error
+        stride = self.spec.stride_px
+        if any(abs(have - px / stride) >= 1 for have, px in zip(maps.shape[3:], (short_side_px, wide_px), strict=True)):
+            raise UsageError(
+                f"{self.name} has maps of {maps.shape[3]} x {maps.shape[4]} for frames of {short_side_px} x {wide_px}; "
+                f"expected one position in {stride} px to read boxes from. Take another backbone"
+            )
+        return maps.shape[1]
+
     @property
     def parameters(self) -> int:
         """How many trained numbers the network has."""
@@ -134,7 +158,7 @@ class Backbone:
         _check_boxes(boxes, len(clips))
         boxes = boxes.to(clips.device, clips.dtype)
         maps = self.network.maps(clips)
-        return roi_features(maps, boxes, stride_px=self.spec.stride_px, aligned=self.spec.aligned)
+        return roi_features(maps, boxes, stride_px=self.spec.stride_px, aligned=self.spec.roi_aligned)
 
     def _check(self, clips: Tensor) -> None:
         channels = self.spec.channels

@@ -95,6 +95,11 @@ class BackboneSpec:
         """The network with random weights."""
         return self.builds[0]()
 
+    @property
+    def roi_aligned(self) -> bool:
+        """RoIAlign's ``aligned`` for boxes: as the network was trained, or the later form where it saw none."""
+        return self.aligned or not self.detection
+
 
 _PTV = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/"
 _PSF = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/"

@@ -88,10 +88,15 @@ def roi_features(maps: Tensor, boxes: Tensor, *, stride_px: float, aligned: bool
     """(B, D, T, H, W) and boxes (N, 5) = clip in the batch, x1, y1, x2, y2 in input pixels -> (N, D).
 
     Mean over time, RoIAlign to 7 x 7 with adaptive sampling, maximum: the head of the AVA networks
-    (pytorchvideo and PySlowFast ``head_helper.py``). ``aligned`` shifts by half a pixel, as RoIAlign's
-    second version does; the official AVA checkpoints were trained without.
+    (pytorchvideo and PySlowFast ``head_helper.py``; Feichtenhofer et al., ICCV 2019). ``aligned`` shifts by half a
+    pixel, as RoIAlign's second version does; the official AVA checkpoints were trained without.
     """
+    return roi_maxima(maps.mean(2), boxes, stride_px=stride_px, aligned=aligned)
+
+
+def roi_maxima(pictures: Tensor, boxes: Tensor, *, stride_px: float, aligned: bool) -> Tensor:
+    """As `roi_features`, from maps that are averaged over time already, (B, D, H, W)."""
     from torchvision.ops import roi_align
 
-    rois: Tensor = roi_align(maps.mean(2), boxes, (7, 7), 1 / stride_px, sampling_ratio=0, aligned=aligned)
+    rois: Tensor = roi_align(pictures, boxes, (7, 7), 1 / stride_px, sampling_ratio=0, aligned=aligned)
     return rois.amax(dim=(2, 3))

@@ -39,14 +39,18 @@ def settle_engine(
     """What "auto" means here: "torch", "compile" or "openvino".
 
     On a CPU, torch and OpenVINO both compute noise, and the faster one is taken whose features lie within 1 % and a
-    cosine of 0.9999 of torch's in fp32. The answer is kept in the cache folder. GPUs compute in torch. ``on_wait`` is
-    told before something takes time.
+    cosine of 0.9999 of torch's in fp32. The answer is kept in the cache folder. GPUs compute in torch, and so do all
+    machines what boxes are read from. ``on_wait`` is told before something takes time.
 
     Raises:
         UsageError: no such engine, or one that does not compute on this device or in this precision.
         MachineError: OpenVINO is not installed.
     """
     check_engine(engine, device, precision)
+    if given.maps:
+        if engine not in ("auto", "torch"):
+            raise UsageError(f"--engine {engine} computes no features of boxes yet; use --engine torch")
+        return "torch"
     if engine == "compile" and given.layer is not None:
         raise UsageError(f"--engine compile computes no layers ({given.layer}); use --engine torch or openvino")
     return _auto(backbone, given, device, precision, threads, on_wait) if engine == "auto" else engine

@@ -4,7 +4,7 @@ On a CPU each clip passes through the network alone, in one thread; several thre
 its features are equal to the last bit whichever clips stand beside it, and for any number of threads and workers.
 (Operators that share one clip among threads, or take several clips, add up in an order that depends on how many.)
 A GPU computes batches of one fixed shape, the last filled up with zeros.
-B clips, T frames, H W pixels, D features.
+B clips, T frames, H W pixels, D features; with maps asked for (`ClipInput`), features are (D, H', W') each.
 """
 
 import copy
@@ -64,6 +64,7 @@ class Engine:
         threads: int = 1,
     ) -> None:
         self._unit, self._apart = unit_clips(given, device), device != "cpu"
+        self._side_px = given.side_px
         self._callers = threads if device == "cpu" else 1
         self._pool = ThreadPoolExecutor(self._callers, initializer=_alone)
         self.batch = self._unit * self._callers
@@ -75,7 +76,7 @@ class Engine:
             self.features(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32.
+        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32, or maps (B, D, H', W').
 
         Where the memory is too small, fewer clips at a time are tried, down to one; and so from then on.
 
@@ -98,8 +99,13 @@ class Engine:
             self._halve()
 
     def _in_units(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        units = [self._filled(clips[at : at + self._unit]) for at in range(0, len(clips), self._unit)]
+        size = self._unit_of(clips.shape)
+        units = [self._filled(clips[at : at + size], size) for at in range(0, len(clips), size)]
         return np.concatenate(list(self._pool.map(self._compute, units)))[: len(clips)]
+
+    def _unit_of(self, shape: tuple[int, ...]) -> int:
+        """Clips of (…, H, W, 3) that pass through together: fewer where whole frames are longer than high."""
+        return max(1, self._unit * self._side_px**2 // (shape[-3] * shape[-2]))
 
     def _halve(self) -> None:
         """Fewer callers at once first, for their number changes no feature."""
@@ -113,22 +119,24 @@ class Engine:
         self.batch = self._unit * self._callers
 
     def run(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.float32]]]]:
-        """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order."""
+        """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order.
+
+        A batch holds clips of one size.
+        """
         for batch in self._batches(clips):
             rows = self.features(np.stack([clip for _, clip in batch]))
             yield [(key, row) for (key, _), row in zip(batch, rows, strict=True)]
 
     def _batches(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.uint8]]]]:
         """On a GPU no batch holds clips of two keys (videos), so that batches are cut by the video alone."""
-        streams = (group for _, group in groupby(clips, key=lambda pair: id(pair[0]))) if self._apart else [iter(clips)]
-        for stream in streams:
+        for _, stream in groupby(clips, key=lambda pair: (self._apart and id(pair[0]), pair[1].shape)):
             while batch := list(islice(stream, self.batch)):
                 yield batch
 
-    def _filled(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if len(clips) == self._unit:
+    def _filled(self, clips: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+        if len(clips) == size:
             return clips.copy()  # whatever its strides
-        full = np.zeros((self._unit, *clips.shape[1:]), np.uint8)
+        full = np.zeros((size, *clips.shape[1:]), np.uint8)
         full[: len(clips)] = clips
         return full
 

@@ -21,11 +21,13 @@ class ClipInput:
 
     Attributes:
         frames: T.
-        side_px: H and W.
+        side_px: H and W; with ``maps``, the smaller of the two.
         mean: per channel of ``colour``, of pixels in 0..1.
         std: as ``mean``.
         colour: "rgb", or "bgr" for networks that were trained on it; clips are always RGB.
         layer: None for the network's own features, else a module's name (see `Backbone.features`).
+        maps: clips are whole frames, of any width and height, and what is asked is the mean over time of the
+            network's last maps, (B, D, H', W'), for boxes to be read from.
     """
 
     frames: int
@@ -34,6 +36,7 @@ class ClipInput:
     std: tuple[float, float, float]
     colour: str = "rgb"
     layer: str | None = None
+    maps: bool = False
 
 
 class ClipModel(nn.Module):
@@ -45,14 +48,17 @@ class ClipModel(nn.Module):
     def __init__(self, backbone: Backbone, given: ClipInput) -> None:
         super().__init__()
         self.network, self._layer, self._flip = backbone.network, given.layer, given.colour == "bgr"
+        self._maps = given.maps
         mean, std = torch.tensor(given.mean).view(1, 3, 1, 1, 1), torch.tensor(given.std).view(1, 3, 1, 1, 1)
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(B, T, H, W, 3) uint8 RGB -> (B, D)."""
+        """(B, T, H, W, 3) uint8 RGB -> (B, D), or maps as `ClipInput` says."""
         x = clips.permute(0, 4, 1, 2, 3).float()
         x = torch.addcmul(self.shift, x.flip(1) if self._flip else x, self.scale)
+        if self._maps:
+            return self.network.maps(x).float().mean(2)
         return self.network.features(x) if self._layer is None else layer_features(self.network, x, self._layer)
 
 

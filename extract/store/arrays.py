@@ -48,10 +48,10 @@ class Spec:
         return np.dtype(self.dtype).itemsize * math.prod(self.row_shape)
 
 
-def clip_specs(dtype: str, width: int) -> tuple[Spec, ...]:
-    """The arrays along ``clip``, in the order that checksums cover them."""
+def clip_specs(dtype: str, width: int, *, boxes: bool = False) -> tuple[Spec, ...]:
+    """The arrays along ``clip``, in the order that checksums cover them; with ``boxes`` each row is one of a clip."""
     times = "clip_start clip_stop"
-    return (
+    clips = (
         Spec(
             "features",
             ("clip", "feature"),
@@ -94,6 +94,38 @@ def clip_specs(dtype: str, width: int) -> tuple[Spec, ...]:
             {"long_name": "the clip holds frames of a damaged stretch", "coordinates": times},
         ),
     )
+    return (*clips, *_BOX_SPECS) if boxes else clips
+
+
+_TIMES = "clip_start clip_stop"
+_BOX_SPECS = (
+    Spec(
+        "box",
+        ("clip", "corner"),
+        "float32",
+        float("nan"),
+        {
+            "long_name": "x1, y1, x2, y2 of the box, in parts of the frame from its top left",
+            "units": "1",
+            "coordinates": _TIMES,
+        },
+        (4,),
+    ),
+    Spec(
+        "box_score",
+        ("clip",),
+        "float32",
+        float("nan"),
+        {"long_name": "how sure the box is", "units": "1", "coordinates": _TIMES},
+    ),
+    Spec(
+        "second",
+        ("clip",),
+        "float64",
+        float("nan"),
+        {"long_name": "when the box was seen in its video", "units": "s", "coordinates": _TIMES},
+    ),
+)
 
 
 ROW_SIZE = Spec(
@@ -137,7 +169,7 @@ def shard_rows(features: Spec) -> int:
 
 def chunk_rows(spec: Spec) -> int:
     """Clips in one chunk of a published array along ``clip``."""
-    return CHUNK_ROWS if spec.row_shape else TIME_CHUNK_ROWS
+    return CHUNK_ROWS if spec.name == "features" else TIME_CHUNK_ROWS
 
 
 def segment_objects(
@@ -147,7 +179,7 @@ def segment_objects(
     memory: dict[str, Buffer] = {}
     zarr.create_group(MemoryStore(memory), attributes=dict(attributes))
     for spec, values in columns:
-        _create(memory, spec, len(values), chunk=len(values))[...] = values
+        _create(memory, spec, len(values), chunk=max(1, len(values)))[...] = values  # videos may have no boxes at all
     for key, buffer in memory.items():
         yield key, buffer.to_bytes()
 

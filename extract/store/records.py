@@ -32,10 +32,14 @@ class UnstorableError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which clips of a video these are: from ``first_clip`` on; ``ends``: to the video's last."""
+    """Which clips of a video these are: from ``first_clip`` on; ``ends``: to the video's last.
+
+    ``clips``: how many, where rows are of boxes; None for as many as there are rows.
+    """
 
     first_clip: int
     ends: bool
+    clips: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +58,14 @@ class VideoFeatures:
         status: ``"partial"`` when some of the video could not be decoded.
         provenance: plain JSON values that say how the features were made.
         span: which clips these are, where several workers read the video; None for all.
+        box: (clips, 4) float32, where features are of boxes: each is a row, and the arrays above say which clip it was
+            read from. x1, y1, x2, y2 in 0..1 of the displayed frame. None where features are of clips.
+        box_score: (clips,) float32, how sure the box is; with ``box`` alone.
+        second: (clips,) float64, when each box was seen, in seconds; with ``box`` alone.
 
     Raises:
         UsageError: a wrong shape or dtype, a time that is not finite, an id that is not text, or no clip
-            (record a failure instead).
+            (record a failure instead). A video without a box is none of these.
     """
 
     video_id: str
@@ -71,9 +79,12 @@ class VideoFeatures:
     status: Status
     provenance: Mapping[str, object]
     span: Span | None = None
+    box: NDArray[np.float32] | None = None
+    box_score: NDArray[np.float32] | None = None
+    second: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        if self.features.ndim != 2 or 0 in self.features.shape:
+        if self.features.ndim != 2 or 0 in self.features.shape[self.box is not None :]:
             raise UsageError(
                 f"{self.video_id}: features have shape {self.features.shape}; expected (clips, D), both at least 1"
             )
@@ -83,6 +94,10 @@ class VideoFeatures:
         self._check("stop_s", (clips,), "float64")
         self._check("real_frames", (clips,), "int32")
         self._check("damaged", (clips,), "bool")
+        if self.box is not None:
+            self._check("box", (clips, 4), "float32")
+            self._check("box_score", (clips,), "float32")
+            self._check("second", (clips,), "float64")
         if not np.isfinite([self.duration_s, *self.start_s, *self.stop_s]).all():
             raise UsageError(f"{self.video_id}: a time or the duration is not finite; expected seconds")
         if any("\ud800" <= character <= "\udfff" for character in self.video_id):
@@ -90,6 +105,8 @@ class VideoFeatures:
 
     def _check(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         array = getattr(self, name)
+        if array is None:
+            raise UsageError(f"{self.video_id}: there are boxes, but no {name}; expected {dtype} of shape {shape}")
         if array.shape != shape or array.dtype != np.dtype(dtype):
             raise UsageError(
                 f"{self.video_id}: {name} is {array.dtype} of shape {array.shape}; expected {dtype} of shape {shape}"
@@ -107,6 +124,10 @@ class FeatureSequence:
         real_frames: (clips,) int32, frames of each clip that are not padding.
         damaged: (clips,) bool.
         duration_s: length of the video in seconds.
+        box: (clips, 4) float32, where features are of boxes: each is a row, and the arrays above say which clip it was
+            read from. x1, y1, x2, y2 in 0..1 of the displayed frame. None where features are of clips.
+        box_score: (clips,) float32, with ``box`` alone.
+        second: (clips,) float64, when each box was seen, ascending, in seconds; with ``box`` alone.
     """
 
     features: NDArray[np.floating[Any]]
@@ -115,6 +136,9 @@ class FeatureSequence:
     real_frames: NDArray[np.int32]
     damaged: NDArray[np.bool_]
     duration_s: float
+    box: NDArray[np.float32] | None = None
+    box_score: NDArray[np.float32] | None = None
+    second: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -124,7 +148,8 @@ class FeatureSequence:
 class Part:
     """Where consecutive clips of one video lie: ``rows`` rows of a segment, from ``first_row`` on.
 
-    ``crc32`` covers their stored bytes: features, start_s, stop_s, real_frames and damaged, in this order.
+    ``crc32`` covers their stored bytes: features, start_s, stop_s, real_frames and damaged, in this order; then box,
+    box_score and second, where features are of boxes.
     """
 
     segment: str
@@ -147,7 +172,7 @@ class VideoRecord:
 
     @property
     def rows(self) -> int:
-        """Number of clips."""
+        """Number of clips; of boxes, where features are of these."""
         return sum(part.rows for part in self.parts)
 
     @classmethod
@@ -158,10 +183,11 @@ class VideoRecord:
 
 @dataclass(frozen=True, slots=True)
 class SpanRecord:
-    """Some clips of a video that several workers read, from ``first_clip`` on.
+    """Some clips of a video that several workers read, ``clips`` of them from ``first_clip`` on.
 
-    ``ends``: the video ends with them. ``column_crc32`` is of each array by itself; from those of all spans comes
-    the CRC-32 of the video. ``duration_s`` is the video's where the span ends it.
+    ``part`` has as many rows, but where features are of boxes. ``ends``: the video ends with them. ``column_crc32`` is
+    of each array by itself; from those of all spans comes the CRC-32 of the video. ``duration_s`` is the video's where
+    the span ends it.
     """
 
     video_id: str
@@ -173,16 +199,19 @@ class SpanRecord:
     part: Part
     column_crc32: tuple[int, ...]
     provenance: Mapping[str, object]
+    clips: int
 
     @property
     def stop_clip(self) -> int:
         """The clip after the last."""
-        return self.first_clip + self.part.rows
+        return self.first_clip + self.clips
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The record that ``dataclasses.asdict`` was called on."""
-        return cls(**{**values, "part": Part(**values["part"]), "column_crc32": tuple(values["column_crc32"])})
+        part = Part(**values["part"])
+        given = {"clips": part.rows, **values}  # what was written before there were boxes has no number of clips
+        return cls(**{**given, "part": part, "column_crc32": tuple(values["column_crc32"])})
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,14 @@ def _crc32(columns: Iterable[Data]) -> int:
 
 
 def _stored_columns(video: VideoFeatures, specs: tuple[Spec, ...]) -> Columns:
-    others = (video.start_s, video.stop_s, video.real_frames, video.damaged)
+    others: Columns = (video.start_s, video.stop_s, video.real_frames, video.damaged)
+    if video.box is not None and video.box_score is not None and video.second is not None:
+        others = (*others, video.box, video.box_score, video.second)
+    if 1 + len(others) != len(specs):
+        raise StoreError(
+            f"{video.video_id}: features are of {'clips' if video.box is None else 'boxes'}; the recipe of this store "
+            "says otherwise. Use another store"
+        )
     return (_stored_features(video, specs[0]), *(np.ascontiguousarray(column) for column in others))
 
 
@@ -156,6 +163,7 @@ def _span(video: VideoFeatures, part: Part, columns: Columns) -> SpanRecord:
         part=part,
         column_crc32=tuple(crc32_of([column]) for column in columns),
         provenance=dict(video.provenance),
+        clips=part.rows if video.span.clips is None else video.span.clips,
     )
 
 

@@ -197,9 +197,19 @@ class FeatureStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the clips of all videos, as stored."""
+        """Bytes of the clips (or boxes) of all videos, as stored."""
         clips = sum(record.rows for record in self.catalogue.values())
         return clips * sum(spec.row_bytes for spec in self._specs)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the arrays along ``clip``, in the order that checksums cover them."""
+        return tuple(spec.name for spec in self._specs)
+
+    @property
+    def of_boxes(self) -> bool:
+        """Whether a row is a box of a clip, and not a clip."""
+        return "box" in self.columns
 
     def refresh(self) -> None:
         """Read the log entries written since; does nothing to a store opened at a version."""
@@ -232,8 +242,8 @@ class FeatureStore:
         for read in self._ways(start + record.rows <= known.compacted):
             columns = read(record, start)
             if columns is not None:
-                features, start_s, stop_s, real_frames, damaged = columns
-                return FeatureSequence(features, start_s, stop_s, real_frames, damaged, record.duration_s)
+                features, start_s, stop_s, real_frames, damaged, *boxes = columns
+                return FeatureSequence(features, start_s, stop_s, real_frames, damaged, record.duration_s, *boxes)
         raise segment.damaged(self._objects, record)
 
     def write_segment(self, videos: Sequence[VideoFeatures]) -> Receipt:
@@ -469,4 +479,4 @@ def _clip_specs(recipe: Mapping[str, object]) -> tuple[Spec, ...]:
             f"the recipe has stored_dtype {dtype!r} and feature_width {width!r}; "
             "expected float16 or float32, and a whole number of at least 1"
         )
-    return clip_specs(str(dtype), width)
+    return clip_specs(str(dtype), width, boxes=recipe.get("roi") is not None)
