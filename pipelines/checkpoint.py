@@ -5,23 +5,27 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from extract.errors import InputError, MachineError, UsageError
 from pipelines.config import TrainSettings
-from pipelines.dataset import Task
-from seqmodels import HEADS, Head, HeadSpec, build_head
+from pipelines.curves import draw_curves
+from pipelines.tasks import TASKS
+from seqmodels import HeadSpec
 
 HEAD_FILE = "head.safetensors"
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 CARD_FILE = "README.md"
+CURVES_FILE = "curves.svg"
+SEEDS_FILE = "seeds.json"  # of a folder with the runs of several seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Run:
     """
 
     path: Path
-    head: Head
-    task: Task
+    head: Any
+    task: str
     head_name: str
     classes: tuple[str, ...]
     settings: TrainSettings
@@ -42,23 +46,17 @@ class Run:
     record: Mapping[str, Any]
 
 
-def new_head(name: str, *, task: Task, width: int, n_classes: int, settings: TrainSettings) -> Head:
-    """An untrained head of the size that ``settings`` ask for (random weights: torch's global seed)."""
-    return build_head(
-        name,
-        HeadSpec(
-            width=width,
-            n_classes=n_classes,
-            per_step=task == "label",
-            hidden=settings.hidden,
-            components=settings.components,
-            clusters=settings.clusters,
-            layers=settings.layers,
-            window=settings.window,
-            causal=settings.causal,
-            dropout=settings.dropout,
-        ),
-    )
+def new_head(name: str, *, task: str, width: int, n_classes: int, settings: TrainSettings) -> nn.Module:
+    """An untrained head of the size that ``settings`` ask for (random weights: torch's global seed).
+
+    Raises:
+        KeyError: the task has no such head.
+        ValueError: a size in ``settings`` cannot be.
+    """
+    sizes = {each.name: getattr(settings, each.name) for each in fields(HeadSpec) if hasattr(settings, each.name)}
+    sizes["window"] = settings.window or None
+    chosen = TASKS[task]
+    return chosen.heads[name](HeadSpec(width=width, n_classes=n_classes, per_step=chosen.per_step, **sizes))
 
 
 def check_free(out: Path) -> None:
@@ -74,7 +72,7 @@ def check_free(out: Path) -> None:
 
 
 def save_run(
-    out: Path, head: Head, *, record: Mapping[str, object], epochs: list[Mapping[str, object]], card: str
+    out: Path, head: nn.Module, *, record: Mapping[str, object], epochs: list[Mapping[str, object]], card: str
 ) -> Run:
     """Write a run folder under a temporary name beside ``out`` and rename it: all of it is there or nothing.
 
@@ -91,6 +89,8 @@ def save_run(
         lines = [json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs]
         (partial / METRICS_FILE).write_text("".join(lines), "utf-8")
         (partial / CARD_FILE).write_text(card, "utf-8")
+        if epochs:
+            draw_curves(epochs, partial / CURVES_FILE)
         partial.replace(out)
     except OSError as error:
         raise MachineError(
@@ -125,7 +125,7 @@ def load_run(path: str | Path) -> Run:
     except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise InputError(
             f"{folder}: the run cannot be read ({error}); expected {RECORD_FILE} and {HEAD_FILE} as this version"
-            f" writes them, with a head of {', '.join(HEADS)}. Train again"
+            " writes them. Train again"
         ) from error
     return Run(
         path=folder,
@@ -138,6 +138,18 @@ def load_run(path: str | Path) -> Run:
         recipe_digest=record["recipe_digest"],
         record=record,
     )
+
+
+def seed_folders(path: Path) -> list[Path]:
+    """The runs in a folder of several seeds.
+
+    Raises:
+        InputError: its summary cannot be read.
+    """
+    try:
+        return [path / name for name in json.loads((path / SEEDS_FILE).read_text("utf-8"))["runs"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path / SEEDS_FILE}: cannot be read ({error}); train again") from error
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad input or environment, 4 finishe
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -56,11 +58,18 @@ Boxes = Annotated[
     typer.Option(help="People: a csv file of video, second, x1, y1, x2, y2. A row of features for each of them."),
 ]
 Workers = Annotated[int, typer.Option(help="Dask worker processes; 0 works in this process.", min=0)]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(help="Another store whose features of the same videos are put beside, such as optical flow."),
+]
 BAD_INPUT = 3
 FAILED_INPUTS = 4
 STOPPED = 130
 _GO_ON = frozenset({"extract", "demo"})
-_HEADS = "mean, max, attention-pool, netvlad, lstm, gru, attention or ms-tcn (label only)."
+_HEADS = (
+    "For classify and label: mean, max, linear, svm, attention-pool, netvlad, lstm (the default), gru, attention;"
+    " for label also ms-tcn; for localize: actionformer (the default), temporalmaxer, proposals, watershed."
+)
 _SET = "key=value, more than once; defaults: " + ", ".join(
     f"{key}={field.default}" for key, field in TrainSettings.model_fields.items()
 )
@@ -105,6 +114,14 @@ def _end_unheard() -> NoReturn:
 
 def _print(result: dict[str, Any]) -> None:
     typer.echo(json.dumps(result, indent=2))
+
+
+def _print_result(result: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        _print(result)
+        return
+    for line in lines:
+        out.print(line, markup=False)
 
 
 def _unit(unit: "Unit") -> dict[str, Any]:
@@ -503,39 +520,52 @@ def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
     epilog="Example: untrimmed train classify features.zarr --annotations labels.json -o runs/lstm --head lstm"
 )
 def train(
-    task: Annotated[str, typer.Argument(help="classify (one label a video) or label (every clip).", metavar="TASK")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="classify (one label a video), label (every clip) or localize (from when to when).", metavar="TASK"
+        ),
+    ],
     store: Store,
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
-    head: Annotated[str, typer.Option(help=_HEADS)] = "lstm",
+    head: Annotated[str | None, typer.Option(help=_HEADS)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help=_SET)] = None,
+    join: Join = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Train with so many seeds, from --seed on: mean and spread.", min=1)] = 1,
+    device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
     _verbose: Verbose = False,
 ) -> None:
-    """Train a head over the features of a store."""
-    from extract.store import FeatureStore
+    """Train a head over the features of a store. A training that was stopped goes on when it is called again."""
     from pipelines.config import settings_from
-    from pipelines.show import follow_training, run_lines
+    from pipelines.joined import open_stores
+    from pipelines.seeds import train_seeds
+    from pipelines.show import evaluation_lines, follow_training, run_lines
+    from pipelines.training import checked_head, checked_task
     from pipelines.training import train as run
 
-    with Meter(f"train {head}", quiet=quiet) as meter:
-        trained = run(
-            task,
-            FeatureStore.open(store),
-            annotations=annotations,
-            out=output,
-            head=head,
-            settings=settings_from(settings or []),
-            seed=seed,
-            on_progress=follow_training(meter),
-        )
-    if as_json:
-        _print({"run": str(trained.path), **trained.record})
-        return
-    for line in run_lines(trained):
-        out.print(line, markup=False)
+    name = checked_head(checked_task(task), head)
+    options: dict[str, Any] = {
+        "annotations": annotations,
+        "out": output,
+        "head": name,
+        "settings": settings_from(settings or [], name),
+        "seed": seed,
+        "device": device,
+    }
+    with Meter(f"train {name}", quiet=quiet) as meter:
+        opened = open_stores(store, join or [])
+        if seeds > 1:
+            summary = train_seeds(task, opened, seeds=seeds, on_progress=follow_training(meter, seeds), **options)
+        else:
+            trained = run(task, opened, on_progress=partial(follow_training(meter, 1), 0), **options)
+    if seeds > 1:
+        _print_result({"run": str(output), **summary}, evaluation_lines(summary["result"] or {}), as_json=as_json)
+    else:
+        _print_result({"run": str(trained.path), **trained.record}, run_lines(trained), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed evaluate runs/lstm features.zarr --annotations labels.json")
@@ -544,20 +574,17 @@ def evaluate(
     store: Store,
     annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
     subset: Annotated[str, typer.Option(help="Which subset to score.")] = "validation",
+    join: Join = None,
     as_json: Json = False,
     _verbose: Verbose = False,
 ) -> None:
     """Score a trained head on held-out videos."""
-    from extract.store import FeatureStore
     from pipelines.evaluation import evaluate as score
+    from pipelines.joined import open_stores
     from pipelines.show import evaluation_lines
 
-    result = score(run, FeatureStore.open(store), annotations=annotations, subset=subset)
-    if as_json:
-        _print(result)
-        return
-    for line in evaluation_lines(result):
-        out.print(line, markup=False)
+    result = score(run, open_stores(store, join or []), annotations=annotations, subset=subset)
+    _print_result(result, evaluation_lines(result), as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Settings of a training run."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,16 +9,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from extract.errors import UsageError
 
 Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainSettings(BaseModel):
-    """How a head is trained; written beside the result. The defaults serve every head and task.
+    """How a head is trained; written beside the result. `HEAD_SETTINGS` has what single heads do otherwise by default.
 
-    ``warmup`` is the share of all iterations with a rising learning rate, ``clip_norm`` the largest gradient
-    norm, ``time_scale`` the largest speed-up and slow-down of a training sequence (1 for none), ``splice``
-    how often a training video of ``classify`` gets the ending of another of its class. ``hidden``, ``components``,
-    ``clusters``, ``layers``, ``window`` and ``causal`` are of the heads that have them (``seqmodels.HeadSpec``).
+    Of the loop: ``warmup`` is the share of all iterations with a rising learning rate, ``clip_norm`` the largest
+    gradient norm, ``ema`` the decay of the running mean of the weights that is kept in their place (0: the weights
+    themselves), ``patience`` the number of epochs without a better official figure on the validation subset after which
+    the training ends with the best weights (0: it goes to its end, and nothing is chosen by these labels), ``bf16``
+    whether matrix products are of that type.
+
+    Of the data: ``step_s`` is the grid, in seconds, that features are resampled to (0: as they are stored),
+    ``max_steps`` the longest window of a sequence that is learnt from at once (not of ``classify``), ``time_scale`` the
+    largest speed-up and slow-down of a sequence (1: none), ``splice`` how often a video of ``classify`` gets the ending
+    of another of its class, ``balanced`` whether classes of ``classify`` are shown equally often.
+
+    ``smoothing`` is the weight of the loss on unsteady labels of steps, ``c`` scikit-learn's C. The others are sizes of
+    the heads that have them (``seqmodels.HeadSpec``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,28 +39,43 @@ class TrainSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Fraction = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Natural = 0
+    bf16: bool = False
     hidden: Positive = 64
     components: Positive = 16
     clusters: Positive = 16
     layers: Positive = 2
-    window: Annotated[int, Field(ge=0)] = 0
+    window: Natural = 0
     causal: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    expected: Annotated[float, Field(gt=0)] = 100.0
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    c: Annotated[float, Field(gt=0)] = 0.01
+    step_s: Annotated[float, Field(ge=0)] = 0.0
+    max_steps: Positive = 2304
     time_scale: Annotated[float, Field(ge=1)] = 1.3
     splice: Fraction = 0.7
+    balanced: bool = False
 
 
-def settings_from(assignments: Sequence[str]) -> TrainSettings:
-    """Settings from ``key=value`` texts, as ``--set`` takes them.
+HEAD_SETTINGS: dict[str, dict[str, object]] = {
+    "ms-tcn": {"smoothing": 0.15},
+}
+"""Defaults of single heads; the papers' own are in docs/heads.md."""
+
+
+def settings_from(assignments: Sequence[str], head: str = "") -> TrainSettings:
+    """Settings of ``head`` from ``key=value`` texts, as ``--set`` takes them.
 
     Raises:
         UsageError: a text without ``=``, an unknown key (names the nearest one), or a value that cannot be.
     """
-    return checked_settings(dict(map(_split, assignments)))
+    return checked_settings(dict(map(_split, assignments)), head)
 
 
-def checked_settings(values: dict[str, object]) -> TrainSettings:
-    """Settings from a mapping; keys that are not given keep their defaults.
+def checked_settings(values: Mapping[str, object], head: str = "") -> TrainSettings:
+    """Settings of ``head`` from a mapping; keys that are not given keep their defaults.
 
     Raises:
         UsageError: an unknown key (names the nearest one) or a value that cannot be.
@@ -59,7 +84,7 @@ def checked_settings(values: dict[str, object]) -> TrainSettings:
         if key not in TrainSettings.model_fields:
             raise UsageError(f"no setting is named {key!r}; {_suggestion(key)}")
     try:
-        return TrainSettings.model_validate(values)
+        return TrainSettings.model_validate({**HEAD_SETTINGS.get(head, {}), **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(

@@ -1,25 +1,27 @@
 """Cached features and annotations put together: what heads are trained and evaluated on.
 
-T time steps (clips), D feature width, C classes, B batch.
+T time steps (clips), D feature width, C classes.
 """
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from extract.errors import InputError
 from pipelines.annotations import OVERSHOOT_S, Annotations, VideoAnnotation
 
-Task = Literal["classify", "label"]
+Read = Callable[[], NDArray[np.floating[Any]]]
+Target = Callable[[VideoAnnotation, NDArray[np.float64], Sequence[str]], Any]
+"""What is to be learnt of a video, from its annotation, the centres of its steps ``(T,)`` and the classes."""
 
 _SHOWN = 5
+MEMORY_SHARE = 4  # a quarter of the machine's memory holds features; those beyond it are read again and again
 
 
 class Clips(Protocol):
@@ -71,22 +73,23 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One video. ``features`` ``(T, D)`` float32; ``centre_s`` ``(T,)``, the middle of each step in seconds; ``target``
-    is the class number, ``()`` int64, for ``classify``, and ``(T, C)`` bool for ``label``.
+    """One video. ``read`` gives its features ``(T, D)``, from memory or from the store; ``centre_s`` ``(T,)`` is the
+    middle of each step in seconds; what ``target`` is, its task says.
     """
 
     video_id: str
-    features: NDArray[np.float32]
+    read: Read
     centre_s: NDArray[np.float64]
-    target: NDArray[Any]
+    target: Any
+    duration_s: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.centre_s)
 
-    def replay(self, steps: NDArray[np.int64]) -> "Example":
-        """The example as if these steps, ``(T',)``, were shown one after the other at its own mean pace."""
-        target = self.target[steps] if self.target.ndim else self.target
-        return Example(self.video_id, self.features[steps], self.regular_s(len(steps)), target)
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """``(T, D)``."""
+        return self.read().astype(np.float32, copy=False)
 
     def regular_s(self, count: int) -> NDArray[np.float64]:
         """Centres of ``count`` steps at the example's mean pace, ``(count,)``."""
@@ -102,22 +105,87 @@ class Examples:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.items[0].read().shape[1])
+
+
+class Shelf:
+    """Features of stored videos: kept in memory while there is room, read again where there is none.
+
+    ``step_s``: seconds between the steps of a grid that they are resampled to; 0 leaves them as stored.
+    """
+
+    def __init__(self, store: Store, *, step_s: float = 0.0, room: int | None = None) -> None:
+        self._store, self._step_s = store, step_s
+        self._room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_SHARE if room is None else room
+
+    def take(self, stored_id: str) -> tuple[Clips, NDArray[np.float64], Read]:
+        """A video's clips, the centres of its steps, and how to get their features.
+
+        Raises:
+            StoreError: the stored bytes are damaged.
+        """
+        clips = self._store[stored_id]
+        centre_s = _grid(clips, self._step_s)
+        features = _on_grid(clips, centre_s) if self._step_s else clips.features
+        if features.nbytes > self._room:
+            return clips, centre_s, lambda: self._again(stored_id, centre_s)
+        self._room -= features.nbytes
+        return clips, centre_s, lambda: features
+
+    def _again(self, stored_id: str, centre_s: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        clips = self._store[stored_id]
+        return _on_grid(clips, centre_s) if self._step_s else clips.features
+
+
+def centres_s(clips: Clips) -> NDArray[np.float64]:
+    """Middles of the clips ``(T,)``."""
+    return (clips.start_s + clips.stop_s) / 2
+
+
+def resampled(
+    features: NDArray[np.floating[Any]], centre_s: NDArray[np.float64], wanted_s: NDArray[np.float64]
+) -> NDArray[np.floating[Any]]:
+    """``(T, D)`` at rising seconds ``(T,)`` -> ``(T', D)`` at ``(T',)``: linear between, nearest beyond the ends."""
+    after = np.searchsorted(centre_s, wanted_s).clip(1, max(1, len(centre_s) - 1))
+    if len(centre_s) == 1:
+        return features[np.zeros(len(wanted_s), np.int64)]
+    gap = centre_s[after] - centre_s[after - 1]
+    share = ((wanted_s - centre_s[after - 1]) / gap).clip(0, 1)[:, None]
+    mixed: NDArray[np.floating[Any]] = (1 - share) * features[after - 1] + share * features[after]
+    return mixed.astype(features.dtype)
+
+
+def _grid(clips: Clips, step_s: float) -> NDArray[np.float64]:
+    centre_s = centres_s(clips)
+    return np.arange(centre_s[0], centre_s[-1] + step_s / 2, step_s) if step_s else centre_s
+
+
+def _on_grid(clips: Clips, centre_s: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+    return resampled(clips.features, centres_s(clips), centre_s)
+
 
 def load_examples(
-    task: Task, store: Store, annotations: Annotations, *, subset: str, classes: Sequence[str] | None = None
+    target: Target,
+    store: Store,
+    annotations: Annotations,
+    *,
+    subset: str,
+    classes: Sequence[str] | None = None,
+    by_steps: bool = True,
+    step_s: float = 0.0,
 ) -> Examples:
-    """The annotated and stored videos of ``subset``, with targets for ``task``.
+    """The annotated and stored videos of ``subset``, with what ``target`` makes of each.
 
     ``classes`` fixes the first class numbers (those of a trained head); labels that are not among them follow,
-    sorted. Without it, the classes are the subset's labels, sorted.
-
-    ``label``: a step is positive for a class when a segment of it holds the centre of the step's clip,
-    start <= centre < stop (Charades-localize and MultiTHUMOS too look at points in time, not at overlaps).
-    ``classify``: the label that all segments of the video share.
+    sorted. Without it, the classes are the subset's labels, sorted. ``by_steps``: what holds the centre of no step is
+    lost to the task, and noted. ``step_s``: see `Shelf`.
 
     Raises:
         InputError: no video has the subset, none of its videos is in the store, most segments end after their
-            video does, or a video to classify has not exactly one label.
+            video does, or ``target`` refuses a video.
     """
     chosen = annotations.subset(subset)
     matches = match_ids([video.video_id for video in chosen.videos], list(store))
@@ -125,17 +193,18 @@ def load_examples(
     labels = sorted({label for video in videos for label in video.labels})
     known = list(classes) if classes is not None else []
     names = (*known, *(label for label in labels if label not in known))
-    build = _classify_example if task == "classify" else _label_example
+    shelf = Shelf(store, step_s=step_s)
     items, damaged, unseen = [], [], Counter[str]()
     late: list[str] = []
     for video in videos:
-        sequence = store[matches[video.video_id]]
-        items.append(build(video, sequence, names))
-        late += _late_segments(video, sequence)
-        if sequence.damaged.any():
+        clips, centre_s, read = shelf.take(matches[video.video_id])
+        wanted = target(video, centre_s, names)
+        items.append(Example(video.video_id, read, centre_s, wanted, clips.duration_s))
+        late += _late_segments(video, clips)
+        if clips.damaged.any():
             damaged.append(video.video_id)
-        if task == "label":
-            unseen.update(_labels_on_no_step(video, sequence))
+        if by_steps:
+            unseen.update(_labels_on_no_step(video, centre_s))
     _check_unit(late, sum(len(video.segments) for video in videos))
     notes = [
         *_note(late, "segments end after their video does"),
@@ -144,30 +213,6 @@ def load_examples(
         *_unseen_notes(unseen),
     ]
     return Examples(tuple(items), names, tuple(notes))
-
-
-class Batch(NamedTuple):
-    """Videos padded to the longest: ``features`` ``(B, T, D)`` float32, ``mask`` ``(B, T)`` bool (real steps),
-    ``centre_s`` ``(B, T)`` float64, ``targets`` ``(B,)`` int64 or ``(B, T, C)`` float32.
-    """
-
-    features: Tensor
-    mask: Tensor
-    centre_s: Tensor
-    targets: Tensor
-
-
-def collate(examples: Sequence[Example]) -> Batch:
-    """Pad with zeros to the longest video."""
-    longest = max(map(len, examples))
-    features = torch.zeros(len(examples), longest, examples[0].features.shape[1])
-    mask = torch.zeros(len(examples), longest, dtype=torch.bool)
-    centre_s = torch.zeros(len(examples), longest, dtype=torch.float64)
-    for row, example in enumerate(examples):
-        features[row, : len(example)] = torch.from_numpy(example.features)
-        mask[row, : len(example)] = True
-        centre_s[row, : len(example)] = torch.from_numpy(example.centre_s)
-    return Batch(features, mask, centre_s, _collate_targets(examples, longest))
 
 
 def match_ids(annotated: Sequence[str], stored: Sequence[str]) -> dict[str, str]:
@@ -187,7 +232,7 @@ def match_ids(annotated: Sequence[str], stored: Sequence[str]) -> dict[str, str]
         found = [video_id] if video_id in exact else by_stem.get(_stem(video_id), [])
         if len(found) > 1:
             raise InputError(
-                f"annotated video {video_id!r} fits {len(found)} stored ones: {_list(found)}."
+                f"annotated video {video_id!r} fits {len(found)} stored ones: {shown(found)}."
                 " Use the stored ids in the annotations"
             )
         if found:
@@ -200,14 +245,14 @@ def _check_matches(matches: Mapping[str, str], annotated: Sequence[str], stored:
     if annotated and not matches:
         raise InputError(
             f"0 of {len(annotated)} annotated videos are among the {len(stored)} of the store: annotated are"
-            f" {_list(annotated)}; stored are {_list(stored)}. Extract the annotated videos into this store, or"
+            f" {shown(annotated)}; stored are {shown(stored)}. Extract the annotated videos into this store, or"
             " use the stored ids, or their file names, in the annotations"
         )
     twice = [stored_id for stored_id, count in Counter(matches.values()).items() if count > 1]
     if twice:
         rivals = [video_id for video_id, stored_id in matches.items() if stored_id == twice[0]]
         raise InputError(
-            f"stored video {twice[0]!r} fits {len(rivals)} annotated ones: {_list(rivals)}."
+            f"stored video {twice[0]!r} fits {len(rivals)} annotated ones: {shown(rivals)}."
             " Use the stored ids in the annotations"
         )
 
@@ -231,55 +276,17 @@ def _check_unit(late: Sequence[str], segments: int) -> None:
     """Some late segments may be of videos that were cut short; most of them are in another unit."""
     if 2 * len(late) > segments:
         raise InputError(
-            f"{len(late)} of {segments} segments end after their video in the store does: {_list(late)};"
+            f"{len(late)} of {segments} segments end after their video in the store does: {shown(late)};"
             " expected seconds from the video's start. Are they frames or milliseconds?"
         )
 
 
-def _classify_example(video: VideoAnnotation, sequence: Clips, classes: Sequence[str]) -> Example:
-    if len(video.labels) != 1:
-        raise InputError(
-            f"video {video.video_id!r} has {len(video.labels)} labels ({_list(sorted(video.labels))}); classify"
-            " needs exactly one a video. Use the task 'label', or leave the video out of the annotations"
-        )
-    (label,) = video.labels
-    target = np.asarray(classes.index(label), dtype=np.int64)
-    return Example(video.video_id, _features(sequence), _centre_s(sequence), target)
-
-
-def _label_example(video: VideoAnnotation, sequence: Clips, classes: Sequence[str]) -> Example:
-    centre_s = _centre_s(sequence)
-    target = np.zeros((len(centre_s), len(classes)), dtype=np.bool_)
-    for segment in video.segments:
-        inside = (segment.start_s <= centre_s) & (centre_s < segment.stop_s)
-        target[inside, classes.index(segment.label)] = True
-    return Example(video.video_id, _features(sequence), centre_s, target)
-
-
-def _features(sequence: Clips) -> NDArray[np.float32]:
-    return sequence.features.astype(np.float32)
-
-
-def _centre_s(sequence: Clips) -> NDArray[np.float64]:
-    return (sequence.start_s + sequence.stop_s) / 2
-
-
-def _labels_on_no_step(video: VideoAnnotation, sequence: Clips) -> list[str]:
-    centre_s = _centre_s(sequence)
+def _labels_on_no_step(video: VideoAnnotation, centre_s: NDArray[np.float64]) -> list[str]:
     return [
         segment.label
         for segment in video.segments
         if not ((segment.start_s <= centre_s) & (centre_s < segment.stop_s)).any()
     ]
-
-
-def _collate_targets(examples: Sequence[Example], longest: int) -> Tensor:
-    if examples[0].target.ndim == 0:
-        return torch.tensor([int(example.target) for example in examples])
-    targets = torch.zeros(len(examples), longest, examples[0].target.shape[1])
-    for row, example in enumerate(examples):
-        targets[row, : len(example)] = torch.from_numpy(example.target)
-    return targets
 
 
 def _matching_notes(
@@ -299,15 +306,16 @@ def _unseen_notes(unseen: Counter[str]) -> list[str]:
         return []
     return [
         f"{unseen.total()} segments hold the centre of no step (too short or too late) and label nothing:"
-        f" {_list([f'{label} ({count})' for label, count in unseen.most_common()])}"
+        f" {shown([f'{label} ({count})' for label, count in unseen.most_common()])}"
     ]
 
 
 def _note(videos: Sequence[str], what: str) -> list[str]:
-    return [f"{len(videos)} {what}: {_list(videos)}"] if videos else []
+    return [f"{len(videos)} {what}: {shown(videos)}"] if videos else []
 
 
-def _list(values: Iterable[str]) -> str:
+def shown(values: Iterable[str]) -> str:
+    """The first few, and how many more."""
     kept = list(values)
     more = f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else ""
     return (", ".join(kept[:_SHOWN]) + more) or "none"

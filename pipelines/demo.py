@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def _train(folder: Path, world: World, head: str, *, quiet: bool) -> dict[str, A
             annotations=labels,
             out=folder / "runs" / f"{world.task}-{head}",
             head=head,
-            on_progress=follow_training(meter),
+            on_progress=partial(follow_training(meter, 1), 0),
         )
     return evaluate(run, store, annotations=labels)
 

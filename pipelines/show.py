@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # nothing here may cost a command that does not need it the i
     from extract.video import VideoInfo
     from pipelines.checkpoint import Run
     from pipelines.extraction import Plan, Progress, Summary
+    from pipelines.fitting import Progress as TrainProgress
     from pipelines.scan import Scan
-    from pipelines.training import Progress as TrainProgress
 
 _NAMED = 20  # failures printed one by one
 
@@ -282,11 +282,14 @@ def machine_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{key.replace('_', ' '):{width}}  {text}"
 
 
-def follow_training(meter: Meter) -> Callable[[TrainProgress], None]:
-    """What `pipelines.training.train` shall call after each epoch."""
+def follow_training(meter: Meter, seeds: int) -> Callable[[int, TrainProgress], None]:
+    """What `pipelines.seeds.train_seeds` shall call after each epoch of each of ``seeds`` seeds."""
 
-    def on_progress(now: TrainProgress) -> None:
-        meter.show(now.epoch / now.epochs, f"epoch {now.epoch} of {now.epochs} · loss {now.loss:.3f}")
+    def on_progress(number: int, now: TrainProgress) -> None:
+        figure = "" if now.value is None else f" · {now.metric} {now.value:.3f}"
+        seed = f"seed {number + 1} of {seeds} · " if seeds > 1 else ""
+        share = (number + now.epoch / now.epochs) / seeds
+        meter.show(share, f"{seed}epoch {now.epoch} of {now.epochs} · loss {now.loss:.3f}{figure}")
 
     return on_progress
 
@@ -305,11 +308,15 @@ def run_lines(run: Run) -> Iterator[str]:
 
 
 def evaluation_lines(result: dict[str, Any]) -> Iterator[str]:
-    """Metrics beside chance, then each class, then the notes."""
+    """Metrics beside chance and with their spread over seeds, then each threshold and class, then the notes."""
     for name, value in result["metrics"].items():
         chance = result.get("chance", {}).get(name)
+        spread = result.get("spread", {}).get(name)
+        over = "" if spread is None else f" ± {spread:.3f} over {len(result['seeds'])} seeds"
         beside = "" if chance is None else f"   (chance {chance:.3f})"
-        yield f"{name:10} {_figure(value)}{beside}"
+        yield f"{name:12} {_figure(value)}{over}{beside}"
+    for at, figures in result["per_threshold"].items():
+        yield f"  tIoU {at}  map {_figure(figures['map'])}"
     width = max((len(label) for label in result["per_class"]), default=0)
     for label, figures in result["per_class"].items():
         yield f"  {label:{width}}  ap {_figure(figures['ap'])}"

@@ -1,43 +1,27 @@
-"""Training of a head on cached features, in one loop.
+"""Training of heads on cached features."""
 
-B batch, T time steps, D feature width, C classes, N training steps of all videos together.
-"""
-
-import contextlib
-import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from extract.engine import settle_device
 from extract.errors import UsageError
-from pipelines.annotations import Annotations, read_activitynet
 from pipelines.checkpoint import Run, check_free, new_head, save_run
-from pipelines.config import TrainSettings
-from pipelines.dataset import Batch, Example, Examples, Store, Task, collate, load_examples
-from pipelines.evaluation import report, score
-from seqmodels import HEADS, STEPS_ONLY, Head, fit_inputs, step_loss, video_loss
-from seqmodels.augment import rescaled_steps, splice_steps
+from pipelines.config import TrainSettings, checked_settings
+from pipelines.dataset import Examples, Store
+from pipelines.fitting import Loop, Progress, figures, fit, fitting_threads
+from pipelines.probes import PROBES, fit_probe
+from pipelines.resume import Resume
+from pipelines.tasks import TASKS, Task
+from seqmodels.pooling import LinearHead
 
 TRAINING_SUBSET = "training"
-VALIDATIONS = 5
-"""How often, at most, a training is measured on the validation subset on its way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """After each epoch: epochs done and in all, and the mean training loss of the last one, in nats."""
-
-    epoch: int
-    epochs: int
-    loss: float
 
 
 def train(
@@ -46,234 +30,174 @@ def train(
     *,
     annotations: str | Path,
     out: str | Path,
-    head: str = "lstm",
+    head: str | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
     subset: str = "validation",
-    on_progress: Callable[[Progress], None] | None = None,
+    device: str = "auto",
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> Run:
     """Train a head on the subset ``training`` and measure it on ``subset``; write the run folder ``out``.
 
-    The weights kept are those after the last epoch. Nothing is chosen by the validation labels, so its
-    figures are fair ones. The same store, annotations, settings and seed give the same weights, bit for bit, on
-    one machine.
+    The weights kept are those after the last epoch: nothing is chosen by the validation labels, so its figures are
+    fair ones (but for ``patience`` in the settings, which chooses by them and says so in the card). The same store,
+    annotations, settings and seed give the same weights, bit for bit, on one machine, also when the training was
+    killed and the same call went on with it.
 
     Raises:
-        UsageError: a task or head that is not in this version, or ``out`` is taken.
-        UsageError: the loss is no longer finite, because the learning rate is too high.
+        UsageError: a task or head that there is not, ``out`` is taken, or the loss is no longer finite.
         InputError: annotations that cannot be used for the task, or that do not fit the store.
-        MachineError: ``out`` cannot be written.
+        MachineError: ``out`` cannot be written, or there is no such device.
     """
-    chosen, folder, values = _checked_task(task, head), Path(out), settings or TrainSettings()
+    asked = asked_for(task, store, annotations=annotations, head=head, settings=settings)
+    chosen, name, folder = TASKS[task], asked["head"], Path(out)
+    values = TrainSettings.model_validate(asked["settings"])
     check_free(folder)
-    truth = read_activitynet(annotations)
-    examples = load_examples(chosen, store, truth, subset=TRAINING_SUBSET)
-    held_out = _held_out(chosen, store, truth, subset, examples.classes)
-    started = time.time()
-    with torch.random.fork_rng(devices=[]), _one_thread():
-        torch.manual_seed(seed)
-        model = new_head(
-            head,
-            task=chosen,
-            width=examples.items[0].features.shape[1],
-            n_classes=len(examples.classes),
-            settings=values,
-        )
-        epochs = fit(model, examples, held_out, task=chosen, settings=values, seed=seed, on_progress=on_progress)
-        result = _figures(chosen, model, held_out, len(examples.classes))
-    record = {
-        **_record(chosen, head, values, seed, store, examples, held_out, subset),
-        "annotations_sha256": hashlib.sha256(Path(annotations).read_bytes()).hexdigest(),
-        "started_unix_s": started,
-        "seconds": time.time() - started,
-        "result": result,
-    }
-    return save_run(folder, model, record=record, epochs=epochs, card=_card(record))
-
-
-def fit(
-    head: Head,
-    examples: Examples,
-    held_out: Examples | None,
-    *,
-    task: Task,
-    settings: TrainSettings,
-    seed: int,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> list[Mapping[str, object]]:
-    """Train ``head`` in place and leave it in evaluation mode; one mapping of figures an epoch comes back.
-
-    AdamW (Loshchilov & Hutter 2019), linear warm-up and cosine decay per iteration, clipped gradients.
-    """
-    rng = np.random.default_rng(seed)
-    fit_inputs(head, [torch.from_numpy(item.features) for item in examples.items])
-    per_epoch = math.ceil(len(examples.items) / settings.batch)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings.epochs * per_epoch, settings.warmup))
-    every = math.ceil(settings.epochs / VALIDATIONS)
-    figures: list[Mapping[str, object]] = []
-    for epoch in range(1, settings.epochs + 1):
-        head.train()
-        losses = []
-        for batch in _batches(examples.items, settings, rng):
-            loss = _loss(task, head, batch)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(head.parameters(), settings.clip_norm)
-            optimizer.step()
-            rates.step()
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise UsageError(
-                    f"training diverged: the loss is {losses[-1]} in epoch {epoch} with lr={settings.lr:g}; "
-                    "set a smaller one, such as --set lr=0.001"
-                )
-        head.eval()
-        due = epoch % every == 0 or epoch == settings.epochs
-        measured = _figures(task, head, held_out, len(examples.classes)) if due else None
-        figures.append({"epoch": epoch, "loss": float(np.mean(losses)), "validation": _metrics(measured)})
-        if on_progress is not None:
-            on_progress(Progress(epoch, settings.epochs, float(np.mean(losses))))
-    return figures
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Heads are small: more threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _checked_task(task: str, head: str) -> Task:
-    known = get_args(Task)
-    if task not in known:
-        later = " is not in this version" if task in ("localize", "detect") else " is not a task"
-        raise UsageError(f"{task!r}{later}; there are {', '.join(known)}")
-    if head not in HEADS:
-        raise UsageError(f"no head is named {head!r}; there are {', '.join(HEADS)}")
-    if task == "classify" and head in STEPS_ONLY:
-        others = ", ".join(name for name in HEADS if name not in STEPS_ONLY)
-        raise UsageError(f"the head {head!r} labels steps and cannot classify videos; heads that can: {others}")
-    chosen: Task = "classify" if task == "classify" else "label"
-    return chosen
-
-
-def _held_out(task: Task, store: Store, truth: Annotations, subset: str, classes: Sequence[str]) -> Examples | None:
-    """The validation videos; None when the annotations have no such subset."""
-    if subset not in truth.subsets:
-        return None
-    return load_examples(task, store, truth, subset=subset, classes=classes)
-
-
-def _schedule(iterations: int, warmup: float) -> Callable[[int], float]:
-    """Factor of the learning rate at an iteration: linear up to 1, then half a cosine to 0."""
-    rising = max(1, round(warmup * iterations))
-
-    def factor(iteration: int) -> float:
-        if iteration < rising:
-            return (iteration + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (iteration - rising) / max(1, iterations - rising)))
-
-    return factor
-
-
-def _batches(items: Sequence[Example], settings: TrainSettings, rng: np.random.Generator) -> Iterator[Batch]:
-    """One epoch of augmented batches, in random order."""
-    order = rng.permutation(len(items))
-    for first in range(0, len(order), settings.batch):
-        chosen = order[first : first + settings.batch]
-        yield collate([_augmented(items[i], items, settings, rng) for i in chosen])
-
-
-def _augmented(
-    example: Example, items: Sequence[Example], settings: TrainSettings, rng: np.random.Generator
-) -> Example:
-    if example.target.ndim == 0 and rng.random() < settings.splice:
-        example = _spliced(example, items, rng)
-    return example.replay(rescaled_steps(len(example), rng, factor=settings.time_scale))
-
-
-def _spliced(example: Example, items: Sequence[Example], rng: np.random.Generator) -> Example:
-    """``example`` up to some place, and from there another video of its class."""
-    rivals = [item for item in items if item.target == example.target]
-    other = rivals[rng.integers(len(rivals))]
-    head, tail = splice_steps(len(example), len(other), rng)
-    features = np.concatenate([example.features[head], other.features[tail]])
-    return Example(example.video_id, features, example.regular_s(len(features)), example.target)
-
-
-def _loss(task: Task, head: Head, batch: Batch) -> Tensor:
-    stages = head.every_stage(batch.features, batch.mask, batch.centre_s)
-    if task == "classify":
-        losses = [video_loss(logits, batch.targets) for logits in stages]
-    else:
-        losses = [step_loss(logits, batch.targets, batch.mask) for logits in stages]
-    return torch.stack(losses).sum()
-
-
-def _figures(task: Task, head: Head, held_out: Examples | None, n_trained: int) -> dict[str, Any] | None:
-    if held_out is None:
-        return None
-    return report(task, held_out, [score(head, item) for item in held_out.items], n_trained=n_trained)
-
-
-def _metrics(figures: Mapping[str, Any] | None) -> object:
-    return None if figures is None else figures["metrics"]
-
-
-def _record(
-    task: Task,
-    head: str,
-    settings: TrainSettings,
-    seed: int,
-    store: Store,
-    examples: Examples,
-    held_out: Examples | None,
-    subset: str,
-) -> dict[str, Any]:
-    return {
-        "task": task,
-        "head": head,
-        "classes": list(examples.classes),
-        "feature_width": examples.items[0].features.shape[1],
-        "settings": settings.model_dump(mode="json"),
+    truth = chosen.read(annotations)
+    examples = chosen.load(store, truth, subset=TRAINING_SUBSET, settings=values)
+    held_out = None
+    if subset in truth.subsets:
+        held_out = chosen.load(store, truth, subset=subset, classes=examples.classes, settings=values)
+    key = {
+        **asked,
         "seed": seed,
-        "threads": torch.get_num_threads(),
+        "classes": list(examples.classes),
+        "feature_width": examples.width,
+        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy", "scikit-learn")},
+    }
+    resume = Resume(folder, key)
+    where = torch.device(settle_device(device))
+    started = time.time()
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = _new_head(chosen, name, examples, values)
+        with fitting_threads(model):
+            threads = torch.get_num_threads()
+            model, loop = _fitted(chosen, name, model, examples, held_out, values, seed, where, resume, on_progress)
+            result = figures(chosen, model.cpu(), held_out, len(examples.classes))
+    record = {
+        **key,
         "recipe": dict(store.recipe),
-        "recipe_digest": store.recipe_digest,
-        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
+        "threads": threads,
+        "device": where.type,
+        "epochs": None if loop is None else loop.epoch,
         "training_videos": [item.video_id for item in examples.items],
         "validation_subset": subset if held_out is not None else None,
         "validation_videos": [item.video_id for item in held_out.items] if held_out is not None else [],
         "notes": list(examples.notes),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "started_unix_s": started,
+        "seconds": time.time() - started,
+        "waiting_for_features_s": 0.0 if loop is None else loop.waiting_s,
+        "result": result,
     }
+    run = save_run(folder, model, record=record, epochs=[] if loop is None else loop.figures, card=_card(record))
+    resume.remove()
+    return run
+
+
+def asked_for(
+    task: str, store: Store, *, annotations: str | Path, head: str | None, settings: TrainSettings | None
+) -> dict[str, Any]:
+    """What a training is to be, as its record will say it, whatever its seed.
+
+    Raises:
+        UsageError: there is no such task, or no such head.
+        InputError: the annotations cannot be read.
+    """
+    chosen = checked_task(task)
+    name = checked_head(chosen, head)
+    values = checked_settings({}, name) if settings is None else settings
+    return {
+        "task": task,
+        "head": name,
+        "settings": values.model_dump(mode="json"),
+        "recipe_digest": store.recipe_digest,
+        "annotations_sha256": chosen.digest(annotations),
+    }
+
+
+def checked_task(task: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if task not in TASKS:
+        raise UsageError(f"{task!r} is not a task; there are {', '.join(TASKS)}")
+    return TASKS[task]
+
+
+def checked_head(task: Task, head: str | None) -> str:
+    """The head of this name, or the task's own.
+
+    Raises:
+        UsageError: the task has no such head; says which tasks have it, where there are some.
+    """
+    if head is None:
+        return task.default
+    if head not in task.heads:
+        others = [other.name for other in TASKS.values() if head in other.heads]
+        what = f"the head {head!r} is for {' and '.join(others)}, not for {task.name}" if others else (
+            f"no head is named {head!r}"
+        )  # fmt: skip
+        raise UsageError(f"{what}; there are {', '.join(task.heads)}")
+    return head
+
+
+def _new_head(task: Task, name: str, examples: Examples, settings: TrainSettings) -> nn.Module:
+    try:
+        return new_head(name, task=task.name, width=examples.width, n_classes=len(examples.classes), settings=settings)
+    except ValueError as error:
+        raise UsageError(f"the head {name} cannot be built: {error}. Change it with --set") from error
+
+
+def _fitted(
+    task: Task,
+    name: str,
+    head: nn.Module,
+    examples: Examples,
+    held_out: Examples | None,
+    settings: TrainSettings,
+    seed: int,
+    device: torch.device,
+    resume: Resume,
+    on_progress: Callable[[Progress], None],
+) -> tuple[nn.Module, Loop | None]:
+    """The trained head, and the loop that trained it, where there was one."""
+    task.prepare(head, examples)
+    if isinstance(head, LinearHead) and name in PROBES:
+        return fit_probe(name, head, examples, settings), None
+    loop = Loop(task, head, examples, held_out, settings, device, np.random.default_rng(seed))
+    resume.load(loop)
+    return fit(loop, on_progress=on_progress, on_epoch=resume.save), loop
 
 
 def _card(record: Mapping[str, Any]) -> str:
     """What the run is, for people: ``README.md`` of the folder."""
     result = record["result"]
     recipe = record["recipe"]
-    figures = [
-        f"- {name}: {_shown(value)} (chance {_shown(result['chance'][name])})"
+    metrics = [
+        f"- {name}: {shown_figure(value)}{_chance(result, name)}"
         for name, value in (result["metrics"].items() if result else ())
     ] or ["- none: the annotations have no such subset"]
+    patience = record["settings"]["patience"]
+    chosen = "the best of all epochs on the videos below: its figures there flatter it" if patience else "those after"
     lines = [
         f"# {record['head']} head for {record['task']}",
         "",
-        f"Trained on the features of {recipe.get('backbone', 'an unnamed backbone')} (recipe"
+        f"Trained on the features of {recipe.get('backbone', 'several stores')} (recipe"
         f" `{record['recipe_digest'][:12]}`) of {len(record['training_videos'])} videos, seed {record['seed']},"
-        f" in {record['seconds']:.1f} s. The weights are those after the last epoch.",
+        f" in {record['seconds']:.1f} s; {record['parameters']:,} parameters. The weights are {chosen}"
+        f"{'' if patience else ' the last epoch'}.",
         "",
         f"{len(record['classes'])} classes: {', '.join(record['classes'])}.",
         "",
         f"## Result on {len(record['validation_videos'])} videos of subset {record['validation_subset']!r}",
         "",
-        *figures,
+        *metrics,
         "",
+        *(["![loss and figures](curves.svg)", ""] if record["epochs"] else []),
         "## Limits",
         "",
         "It answers for features of this recipe alone, and knows only the classes above. Figures on another kind"
@@ -285,5 +209,11 @@ def _card(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(value: float | None) -> str:
+def _chance(result: Mapping[str, Any], name: str) -> str:
+    chance = result["chance"].get(name)
+    return "" if chance is None else f" (chance {shown_figure(chance)})"
+
+
+def shown_figure(value: float | None) -> str:
+    """With three decimals."""
     return "undefined" if value is None else f"{value:.3f}"

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqmodels.head import Head
+from seqmodels.head import Head, inputs_for
 from seqmodels.masks import masked_mean
-from seqmodels.standardise import Standardise, TemporalComponents
 
 LONGEST = 10_000.0
 """Ratio of the slowest to the fastest rotation (Su et al. 2021, section 3.2.2, there over positions)."""
@@ -44,10 +43,7 @@ class AttentionHead(Head):
         super().__init__()
         self.per_step = per_step
         self.context = None if window is None else window * layers
-        if per_step:
-            self.inputs, kept = Standardise(width), width
-        else:
-            self.inputs, kept = TemporalComponents(width, components), min(width, components)
+        self.inputs, kept = inputs_for(width, per_step=per_step, components=components)
         self.project = nn.Linear(kept, hidden)
         self.drop = nn.Dropout(dropout)
         self.layers = nn.ModuleList(

@@ -12,6 +12,15 @@ from seqmodels.masks import check_batch
 from seqmodels.standardise import Standardise, TemporalComponents
 
 
+def inputs_for(width: int, *, per_step: bool, components: int) -> tuple[Standardise | TemporalComponents, int]:
+    """What a head over time sees of the features, and its width: all of them for the many labels of steps, fixed
+    components for the few of whole videos.
+    """
+    if per_step:
+        return Standardise(width), width
+    return TemporalComponents(width, components), min(width, components)
+
+
 class Head(nn.Module, ABC):
     """``inputs`` has constants from the training features. ``context`` is the number of steps on each side that a
     step's logits depend on, and None where every step may depend on all.

@@ -3,18 +3,22 @@
 B batch, T time steps, D feature width, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from seqmodels.attention import AttentionHead
 from seqmodels.head import Head
+from seqmodels.localizer import Localizer
 from seqmodels.masks import masked_max, masked_mean
 from seqmodels.ms_tcn import MSTCNHead
-from seqmodels.pooling import AttentionPool, NetVLAD, Pool, PooledHead
+from seqmodels.pooling import AttentionPool, LinearHead, NetVLAD, Pool, PooledHead
+from seqmodels.proposals import ProposalHead
+from seqmodels.pyramid import PyramidHead
 from seqmodels.recurrent import RecurrentHead
+from seqmodels.watershed import WatershedHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +26,8 @@ class HeadSpec:
     """What a builder needs. ``per_step``: logits ``(B, T, C)`` instead of ``(B, C)``.
 
     ``hidden``, ``components`` (fixed temporal components that the head sees), ``clusters`` (of NetVLAD), and
-    ``layers``, ``window`` (steps to each side, 0 for all) and ``causal`` (of attention) are ignored by heads without
-    them.
+    ``layers``, ``window`` (steps to each side, None for all) and ``causal`` (of attention), and ``expected`` (positive
+    points in a batch, of a pyramid) are ignored by heads without them.
     """
 
     width: int
@@ -33,9 +37,10 @@ class HeadSpec:
     components: int = 16
     clusters: int = 16
     layers: int = 2
-    window: int = 0
+    window: int | None = None
     causal: bool = False
     dropout: float = 0.3
+    expected: float = 100.0
 
 
 def _pooled(spec: HeadSpec, pool: Pool, pooled: int | None = None) -> Head:
@@ -55,6 +60,10 @@ def _attention_pooled(spec: HeadSpec) -> Head:
 
 def _netvlad(spec: HeadSpec) -> Head:
     return _pooled(spec, NetVLAD(spec.width, spec.clusters), spec.clusters * spec.width)
+
+
+def _linear(spec: HeadSpec) -> Head:
+    return LinearHead(width=spec.width, n_classes=spec.n_classes, per_step=spec.per_step)
 
 
 def _recurrent(spec: HeadSpec, cell: type[nn.LSTM] | type[nn.GRU]) -> Head:
@@ -78,7 +87,7 @@ def _attention(spec: HeadSpec) -> Head:
         components=spec.components,
         dropout=spec.dropout,
         layers=spec.layers,
-        window=spec.window or None,
+        window=spec.window,
         causal=spec.causal,
     )
 
@@ -87,34 +96,36 @@ def _ms_tcn(spec: HeadSpec) -> Head:
     return MSTCNHead(width=spec.width, n_classes=spec.n_classes, hidden=spec.hidden, dropout=spec.dropout)
 
 
-HEADS: dict[str, Callable[[HeadSpec], Head]] = {
+def _pyramid(spec: HeadSpec, *, attention: bool) -> Localizer:
+    return PyramidHead(
+        width=spec.width, n_classes=spec.n_classes, hidden=spec.hidden, attention=attention, expected=spec.expected
+    )
+
+
+def _localizer(spec: HeadSpec, kind: type[ProposalHead] | type[WatershedHead]) -> Localizer:
+    return kind(width=spec.width, n_classes=spec.n_classes, hidden=spec.hidden, dropout=spec.dropout)
+
+
+VIDEO_HEADS: dict[str, Callable[[HeadSpec], Head]] = {
     "mean": partial(_pooled, pool=masked_mean),
     "max": partial(_pooled, pool=masked_max),
+    "linear": _linear,
+    "svm": _linear,
     "attention-pool": _attention_pooled,
     "netvlad": _netvlad,
     "lstm": partial(_recurrent, cell=nn.LSTM),
     "gru": partial(_recurrent, cell=nn.GRU),
     "attention": _attention,
-    "ms-tcn": _ms_tcn,
 }
-STEPS_ONLY = frozenset({"ms-tcn"})
-"""Heads that give logits of steps, and none of whole videos."""
+"""Heads that answer for whole videos, or for each step."""
 
+HEADS: dict[str, Callable[[HeadSpec], Head]] = {**VIDEO_HEADS, "ms-tcn": _ms_tcn}
+"""Heads that answer for each step."""
 
-def build_head(name: str, spec: HeadSpec) -> Head:
-    """A new head with random weights (torch's global seed) and unfitted input constants.
-
-    Raises:
-        KeyError: no head has this name.
-        ValueError: the head has no answer for whole videos, or a size in ``spec`` cannot be.
-    """
-    if name not in HEADS:
-        raise KeyError(f"no head named {name!r}; there are {', '.join(HEADS)}")
-    if name in STEPS_ONLY and not spec.per_step:
-        raise ValueError(f"the head {name!r} labels steps; it has no answer for a whole video")
-    return HEADS[name](spec)
-
-
-def fit_inputs(head: Head, videos: Sequence[Tensor]) -> None:
-    """Set the input constants of ``head`` (mean, scale, components) from training videos, each ``(T, D)``."""
-    head.inputs.fit(videos)
+LOCALIZERS: dict[str, Callable[[HeadSpec], Localizer]] = {
+    "actionformer": partial(_pyramid, attention=True),
+    "temporalmaxer": partial(_pyramid, attention=False),
+    "proposals": partial(_localizer, kind=ProposalHead),
+    "watershed": partial(_localizer, kind=WatershedHead),
+}
+"""Heads that find segments."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqmodels.head import Head
+from seqmodels.masks import masked_mean
 from seqmodels.standardise import Standardise
 
 Pool = Callable[[Tensor, Tensor], Tensor]
@@ -34,6 +35,22 @@ class PooledHead(Head):
         """One stage."""
         logits: Tensor = self.out(self.drop(self.pool(steps, mask)))
         return (logits[:, None].expand(-1, steps.shape[1], -1) if self.per_step else logits)[None]
+
+
+class LinearHead(Head):
+    """One linear layer over the mean of a video, or over each step: what scikit-learn's linear models are, too."""
+
+    def __init__(self, *, width: int, n_classes: int, per_step: bool) -> None:
+        super().__init__()
+        self.per_step = per_step
+        self.context = 0 if per_step else None
+        self.inputs = Standardise(width)
+        self.out = nn.Linear(width, n_classes)
+
+    def stages_of(self, steps: Tensor, mask: Tensor, _times: Tensor, /) -> Tensor:
+        """One stage."""
+        logits: Tensor = self.out(steps if self.per_step else masked_mean(steps, mask))
+        return logits[None]
 
 
 class AttentionPool(nn.Module):

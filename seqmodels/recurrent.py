@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from seqmodels.head import Head
+from seqmodels.head import Head, inputs_for
 from seqmodels.masks import lengths
-from seqmodels.standardise import Standardise, TemporalComponents
 
 MEMORY_STEPS = 80
 """Longest dependency, in steps, that the gates remember before training (about the length of a video)."""
@@ -39,14 +38,10 @@ class RecurrentHead(Head):
     ) -> None:
         super().__init__()
         self.per_step = per_step
-        if per_step:
-            self.inputs, kept = Standardise(width), hidden
-            self.project: nn.Module = nn.Linear(width, hidden)
-        else:
-            self.inputs, kept = TemporalComponents(width, components), min(width, components)
-            self.project = nn.Identity()
+        self.inputs, kept = inputs_for(width, per_step=per_step, components=components)
+        self.project = nn.Linear(kept, hidden) if per_step else nn.Identity()
         self.drop = nn.Dropout(dropout)
-        self.cells = cell(kept, hidden, batch_first=True, bidirectional=per_step)
+        self.cells = cell(hidden if per_step else kept, hidden, batch_first=True, bidirectional=per_step)
         self.out = nn.Linear(hidden * (2 if per_step else 1), n_classes)
         if not per_step:
             remember(self.cells, MEMORY_STEPS)

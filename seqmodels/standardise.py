@@ -3,7 +3,7 @@
 D feature width, P kept components; leading dimensions are free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,18 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, videos: Sequence[Tensor]) -> None:
-        """Take mean and scale from training videos ``(T, D)``; a constant feature keeps the scale 1."""
-        steps = torch.cat(list(videos))
-        spread = steps.std(dim=0, correction=0)
-        self.mean.copy_(steps.mean(dim=0))
+    def fit(self, videos: Iterable[Tensor]) -> None:
+        """Take mean and scale from training videos ``(T, D)``; a constant feature keeps the scale 1.
+
+        Videos are read one after the other, twice.
+        """
+        count, total = 0, torch.zeros(self.width, dtype=torch.float64)
+        for video in videos:
+            count, total = count + len(video), total + video.double().sum(dim=0)
+        mean = total / count
+        spread = (sum((video.double() - mean).square().sum(dim=0) for video in videos) / count) ** 0.5
+        assert isinstance(spread, Tensor)  # noqa: S101 - there are videos
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -60,17 +67,20 @@ class TemporalComponents(nn.Module):
         self.register_buffer("basis", torch.eye(width, min(width, components)))
 
     @torch.no_grad()
-    def fit(self, videos: Sequence[Tensor]) -> None:
-        """Take the components from training videos ``(T, D)``. Videos of one step have no neighbours; when
-        there are no others, the components are the principal ones.
+    def fit(self, videos: Iterable[Tensor]) -> None:
+        """Take the components from training videos ``(T, D)``, read one after the other, three times. Videos of one
+        step have no neighbours; when there are no others, the components are the principal ones.
         """
         self.standardise.fit(videos)
-        values = [self.standardise(video).double() for video in videos]
-        total = _covariance(torch.cat(values))
-        whiten = _inverse_root(total + SHRINKAGE * (torch.eye(len(total)).to(total) - total))
-        pairs = [_neighbour_means(video) for video in values if len(video) > 1]
-        lasting = _covariance(torch.cat(pairs)) if pairs else total
-        _, vectors = torch.linalg.eigh(whiten @ lasting @ whiten)
+        total, lasting = _Products(self.width), _Products(self.width)
+        for video in videos:
+            values = self.standardise(video.float()).double()
+            total.add(values)
+            lasting.add(_neighbour_means(values))
+        everything = total.mean()
+        whiten = _inverse_root(everything + SHRINKAGE * (torch.eye(self.width).to(everything) - everything))
+        slow = lasting.mean() if lasting.count else everything
+        _, vectors = torch.linalg.eigh(whiten @ slow @ whiten)
         self.basis.copy_(_fixed_signs(whiten @ vectors.flip(1)[:, : self.basis.shape[1]]))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -79,9 +89,19 @@ class TemporalComponents(nn.Module):
         return result
 
 
-def _covariance(steps: Tensor) -> Tensor:
-    """Of steps with zero mean: ``(N, D)`` -> ``(D, D)``."""
-    return steps.T @ steps / len(steps)
+class _Products:
+    """Sum of ``steps.T @ steps`` over videos ``(T, D)`` of zero mean."""
+
+    def __init__(self, width: int) -> None:
+        self.count, self._sum = 0, torch.zeros(width, width, dtype=torch.float64)
+
+    def add(self, steps: Tensor) -> None:
+        self.count += len(steps)
+        self._sum += steps.T @ steps
+
+    def mean(self) -> Tensor:
+        """The covariance ``(D, D)``."""
+        return self._sum / self.count
 
 
 def _inverse_root(matrix: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from extract.errors import InputError
 from pipelines.annotations import Annotations, Segment, VideoAnnotation
-from pipelines.dataset import collate, load_examples, match_ids
+from pipelines.dataset import match_ids
+from pipelines.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def annotated(**videos: list[tuple[str, float, float]]) -> Annotations:
 
 def test_step_is_positive_where_the_segment_holds_its_centre() -> None:
     annotations = annotated(v=[("run", 1.0, 3.0), ("jump", 2.5, 9.0), ("run", 4.0, 4.0)])
-    examples = load_examples("label", MemoryStore({"v": Clips()}), annotations, subset="training")
+    examples = TASKS["label"].load(MemoryStore({"v": Clips()}), annotations, subset="training")
     assert examples.classes == ("jump", "run")
     assert examples.items[0].target.astype(int).T.tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
     assert examples.items[0].features.dtype == np.float32
@@ -57,13 +58,13 @@ def test_step_is_positive_where_the_segment_holds_its_centre() -> None:
 def test_segments_in_another_unit_are_refused() -> None:
     annotations = annotated(v=[("run", 1000.0, 3000.0), ("jump", 2500.0, 4000.0), ("run", 0.0, 1.0)])
     with pytest.raises(InputError, match=r"2 of 3 segments end after .*v \[1000, 3000\] of 5.0 s.*milliseconds"):
-        load_examples("label", MemoryStore({"v": Clips()}), annotations, subset="training")
+        TASKS["label"].load(MemoryStore({"v": Clips()}), annotations, subset="training")
 
 
 def test_classes_of_a_trained_head_come_first() -> None:
     annotations = annotated(v=[("run", 0, 5)])
-    examples = load_examples(
-        "classify", MemoryStore({"v": Clips()}), annotations, subset="training", classes=["walk", "jump"]
+    examples = TASKS["classify"].load(
+        MemoryStore({"v": Clips()}), annotations, subset="training", classes=["walk", "jump"]
     )
     assert examples.classes == ("walk", "jump", "run")
     assert examples.items[0].target == 2
@@ -78,13 +79,13 @@ def test_classes_of_a_trained_head_come_first() -> None:
 )
 def test_classify_needs_one_label_a_video(rows: list[tuple[str, float, float]], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_examples("classify", MemoryStore({"v": Clips()}), annotated(v=rows), subset="training")
+        TASKS["classify"].load(MemoryStore({"v": Clips()}), annotated(v=rows), subset="training")
 
 
 def test_what_does_not_meet_is_noted_and_so_is_damage() -> None:
     store = MemoryStore({"a.mp4": Clips(damaged=np.array([False, True, False, False])), "x.mp4": Clips()})
     annotations = annotated(a=[("run", 0, 5)], gone=[("run", 0, 5)])
-    examples = load_examples("label", store, annotations, subset="training")
+    examples = TASKS["label"].load(store, annotations, subset="training")
     assert [item.video_id for item in examples.items] == ["a"]
     assert examples.notes == (
         "1 videos of subset 'training' are annotated but not in the store; they are left out: gone",
@@ -124,11 +125,12 @@ def test_collate_pads_with_zeros() -> None:
     store = MemoryStore(
         {"a": Clips(), "b": Clips(np.ones((2, 3), np.float16), np.arange(2.0), np.arange(2.0) + 2, *short)}
     )
-    features, mask, centre_s, targets = collate(load_examples("label", store, annotations, subset="training").items)
+    task = TASKS["label"]
+    features, mask, centre_s, targets = task.collate(TASKS["label"].load(store, annotations, subset="training").items)
     assert features.shape == (2, 4, 3)
     assert mask.sum(dim=1).tolist() == [4, 2]
     assert features[1, 2:].abs().sum() == 0
     assert centre_s[1].tolist() == [1, 2, 0, 0]
     assert targets[..., 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    whole = load_examples("classify", store, annotations, subset="training").items
-    assert torch.equal(collate(whole).targets, torch.tensor([0, 0]))
+    whole = TASKS["classify"].load(store, annotations, subset="training").items
+    assert torch.equal(TASKS["classify"].collate(whole).targets, torch.tensor([0, 0]))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from pipelines.dataset import Example, Examples
-from pipelines.evaluation import report
+from pipelines.tasks import TASKS
 
 RNG = np.random.default_rng(0)
 
@@ -16,14 +16,14 @@ def label_examples(*, classes: tuple[str, ...], empty: int | None = None) -> Exa
         target = RNG.random((12, len(classes))) < 0.3
         if empty is not None:
             target[:, empty] = False
-        items.append(Example(f"{number}", np.zeros((12, 2), np.float32), np.arange(12.0), target))
+        items.append(Example(f"{number}", lambda: np.zeros((12, 2), np.float32), np.arange(12.0), target))
     return Examples(tuple(items), classes, ())
 
 
 def test_label_figures_equal_scikit_learn() -> None:
     examples = label_examples(classes=("a", "b", "c"))
     scores = [RNG.standard_normal((12, 3)).astype(np.float32) for _ in range(5)]
-    result = report("label", examples, scores, n_trained=3)
+    result = TASKS["label"].report(examples, scores, n_trained=3)
     truth, pooled = np.concatenate([item.target for item in examples.items]), np.concatenate(scores)
     expected = average_precision_score(truth, pooled, average=None)
     assert [each["ap"] for each in result["per_class"].values()] == pytest.approx(list(expected))
@@ -36,9 +36,11 @@ def test_label_figures_equal_scikit_learn() -> None:
 
 def test_classify_figures_equal_scikit_learn() -> None:
     targets = RNG.integers(0, 3, 40)
-    items = [Example(str(i), np.zeros((1, 2), np.float32), np.zeros(1), np.asarray(t)) for i, t in enumerate(targets)]
+    items = [
+        Example(str(i), lambda: np.zeros((1, 2), np.float32), np.zeros(1), np.asarray(t)) for i, t in enumerate(targets)
+    ]
     scores = [RNG.standard_normal(3).astype(np.float32) for _ in items]
-    result = report("classify", Examples(tuple(items), ("a", "b", "c"), ()), scores, n_trained=3)
+    result = TASKS["classify"].report(Examples(tuple(items), ("a", "b", "c"), ()), scores, n_trained=3)
     logits = np.stack(scores).astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = average_precision_score(np.eye(3)[targets], probabilities, average=None)
@@ -51,7 +53,7 @@ def test_classify_figures_equal_scikit_learn() -> None:
 def test_class_without_positives_is_null_and_noted() -> None:
     examples = label_examples(classes=("a", "b"), empty=1)
     scores = [RNG.standard_normal((12, 2)).astype(np.float32) for _ in range(5)]
-    result = report("label", examples, scores, n_trained=2)
+    result = TASKS["label"].report(examples, scores, n_trained=2)
     assert result["per_class"]["b"] == {"ap": None}
     assert result["metrics"]["map"] == result["per_class"]["a"]["ap"]
     assert result["notes"] == ["1 classes have no positives here and are not in the mean: b"]
@@ -60,7 +62,7 @@ def test_class_without_positives_is_null_and_noted() -> None:
 def test_class_that_was_never_trained_stays_in_the_mean_at_chance() -> None:
     examples = label_examples(classes=("a", "new"))
     scores = [RNG.standard_normal((12, 1)).astype(np.float32) for _ in range(5)]
-    result = report("label", examples, scores, n_trained=1)
+    result = TASKS["label"].report(examples, scores, n_trained=1)
     share = np.concatenate([item.target for item in examples.items])[:, 1].mean()
     assert result["per_class"]["new"]["ap"] == pytest.approx(share)
     assert result["notes"] == ["1 classes were not in the training data and score lowest: new"]

@@ -15,7 +15,8 @@ from pipelines.annotations import Annotations, Segment, VideoAnnotation, write_a
 from pipelines.checkpoint import load_run
 from pipelines.config import TrainSettings, checked_settings, settings_from
 from pipelines.evaluation import evaluate
-from pipelines.training import Progress, train
+from pipelines.fitting import Progress
+from pipelines.training import train
 
 KINDS, WIDTH, BACKGROUND = 16, 256, 2.0
 SIGNAL = 3.3
@@ -170,7 +171,7 @@ def test_labels_steps_far_above_chance(labels: World, tmp_path: Path) -> None:
 
 def test_run_folder(order: World, lstm_run: Path) -> None:
     assert {path.name for path in lstm_run.iterdir()} == {
-        "head.safetensors", "run.json", "metrics.jsonl", "README.md"
+        "head.safetensors", "run.json", "metrics.jsonl", "README.md", "curves.svg"
     }  # fmt: skip
     assert list(lstm_run.parent.iterdir()) == [lstm_run]
     record = json.loads((lstm_run / "run.json").read_text())
@@ -232,14 +233,14 @@ def test_refuses_features_of_another_recipe(order: World, lstm_run: Path) -> Non
 @pytest.mark.parametrize(
     ("task", "head", "message"),
     [
-        ("localize", "lstm", "'localize' is not in this version; there are classify, label"),
-        ("detect", "lstm", "'detect' is not in this version"),
-        ("clasify", "lstm", "'clasify' is not a task; there are classify, label"),
-        ("classify", "ms-tcn", "labels steps and cannot classify videos; heads that can: mean, max,"),
+        ("clasify", "lstm", "'clasify' is not a task; there are classify, label, localize"),
+        ("classify", "ms-tcn", "the head 'ms-tcn' is for label, not for classify; there are mean, max,"),
+        ("localize", "lstm", "the head 'lstm' is for classify and label, not for localize; there are actionformer,"),
         (
             "label",
             "lstn",
-            "no head is named 'lstn'; there are mean, max, attention-pool, netvlad, lstm, gru, attention, ms-tcn",
+            "no head is named 'lstn'; there are mean, max, linear, svm, attention-pool, netvlad, lstm, gru, attention,"
+            " ms-tcn",
         ),
     ],
 )
