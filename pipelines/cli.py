@@ -158,7 +158,7 @@ def demo(
 
 @app.command(epilog="Example: untrimmed synthesize order -o worlds/order --videos 96 --seconds 30 --seed 1")
 def synthesize(
-    kind: Annotated[str, typer.Argument(help="trimmed, untrimmed or order.", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="trimmed, untrimmed, order or memory.", metavar="KIND")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
     videos: Annotated[int | None, typer.Option(help="How many videos.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each.")] = None,

@@ -18,6 +18,7 @@ FADE_S = 0.8  # actors enter and leave by fading: a change that is no verb
 MARGIN = 0.25  # of the height: how far the background texture reaches beyond the frame
 
 Floats = NDArray[np.float32]
+Box = tuple[float, float, float, float]
 
 
 def _polygon(n: int) -> Callable[[Floats], Floats]:
@@ -135,18 +136,21 @@ class Scene:
         picture: NDArray[np.uint8] = np.clip(canvas + noise[..., None], 0, 255).astype(np.uint8)
         return picture
 
-    def boxes(self, t: float) -> list[tuple[int, str, tuple[float, float, float, float]]]:
-        """(actor number, verb, (x1, y1, x2, y2) in 0..1 of the frame) of each actor performing at ``t``."""
+    def boxes(self, t: float) -> list[tuple[int, Event, Box]]:
+        """(actor number, event, (x1, y1, x2, y2) in 0..1 of the frame) of each actor performing at ``t``."""
+        return [
+            (number, actor.event, self.box(actor, t))
+            for number, actor in enumerate(self.actors)
+            if actor.event is not None and actor.event.start_s <= t < actor.event.stop_s
+        ]
+
+    def box(self, actor: Actor, t: float) -> Box:
+        """(x1, y1, x2, y2) of ``actor`` at second ``t`` in 0..1 of the frame, cut at its edges."""
         dx, dy = self.camera.offset(t)
-        found = []
-        for number, actor in enumerate(self.actors):
-            if actor.event is None or not actor.event.start_s <= t < actor.event.stop_s:
-                continue
-            p = actor.pose(t)
-            x1, x2 = (np.clip((p.x - dx + side * p.size) / ASPECT, 0, 1) for side in (-1, 1))
-            y1, y2 = (np.clip(p.y - dy + side * p.size, 0, 1) for side in (-1, 1))
-            found.append((number, actor.event.verb, (float(x1), float(y1), float(x2), float(y2))))
-        return found
+        p = actor.pose(t)
+        x1, x2 = (np.clip((p.x - dx + side * p.size) / ASPECT, 0, 1) for side in (-1, 1))
+        y1, y2 = (np.clip(p.y - dy + side * p.size, 0, 1) for side in (-1, 1))
+        return float(x1), float(y1), float(x2), float(y2)
 
 
 def _shifted(texture: Floats, offset: tuple[float, float]) -> Floats:
@@ -186,11 +190,21 @@ def _draw(canvas: Floats, actor: Actor, t: float, camera: tuple[float, float]) -
     patch += (colour - patch) * cover[..., None]
 
 
-def compose(rng: np.random.Generator, *, events: Sequence[Event], duration_s: float, distractors: int) -> Scene:
-    """A random scene in which each of ``events`` is performed by actors of its own (two for approach, part)."""
+def compose(
+    rng: np.random.Generator,
+    *,
+    events: Sequence[Event],
+    duration_s: float,
+    distractors: int,
+    places: Sequence[tuple[float, float]] | None = None,
+) -> Scene:
+    """A random scene in which each of ``events`` is performed by actors of its own (two for approach, part).
+
+    ``places`` has the middle (x, y) of each event; by default all are near the middle of the frame.
+    """
     actors = [_distractor(rng, duration_s) for _ in range(distractors)]
-    for event in events:
-        actors.extend(_performers(rng, event))
+    for i, event in enumerate(events):
+        actors.extend(_performers(rng, event, None if places is None else places[i]))
     order = rng.permutation(len(actors))
     return Scene(
         actors=tuple(actors[i] for i in order),
@@ -240,11 +254,13 @@ def _distractor(rng: np.random.Generator, duration_s: float) -> Actor:
     return Actor(look, _rest(rng, 0.42), enters, leaves, _sway(rng))
 
 
-def _performers(rng: np.random.Generator, event: Event) -> list[Actor]:
+def _performers(rng: np.random.Generator, event: Event, place: tuple[float, float] | None) -> list[Actor]:
     how = draw_manner(rng, event)
     enters = event.start_s - FADE_S - rng.uniform(0, 2.5)
     leaves = event.stop_s + FADE_S + rng.uniform(0, 2.5)
     rest = _rest(rng, 0.16)
+    if place is not None:
+        rest = replace(rest, x=place[0], y=place[1])
     if event.verb not in PAIR_VERBS:
         family = event.verb in COLOUR_VERBS or rng.random() < 0.6
         return [Actor(_look(rng, family=family), rest, enters, leaves, _sway(rng), event, how)]

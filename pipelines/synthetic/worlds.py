@@ -1,9 +1,12 @@
-"""Data sets of motion worlds: trimmed clips, untrimmed videos, and order tasks, as real video files.
+"""Data sets of motion worlds: trimmed clips, untrimmed videos, order and memory tasks, as real video files.
 
 ``DIR/videos/`` holds the files, ``DIR/annotations.json`` the task's labels (ActivityNet form), ``DIR/verbs.json``
 every performance (ActivityNet form), ``DIR/boxes.csv`` the performers once a second (AVA form: video, second,
 x1, y1, x2, y2 in 0..1, action number, person) with ``DIR/actions.pbtxt`` for the numbers, and, for trimmed clips,
 ``DIR/kinetics.csv`` (label, youtube_id, time_start, time_end, split).
+
+The memory world has the performers in ``DIR/ava_train.csv`` and ``DIR/ava_val.csv`` with ``DIR/ava_actions.pbtxt``;
+its ``DIR/boxes.csv`` holds what a detector might find (FAIR's form: video, second, x1, y1, x2, y2, nothing, score).
 """
 
 import csv
@@ -21,15 +24,16 @@ from extract.errors import InputError, MachineError, UsageError
 from extract.interrupts import children_ignore_interrupts
 from pipelines.annotations import Annotations, Segment, VideoAnnotation, write_activitynet
 from pipelines.synthetic.encode import ENCODINGS, write_video
-from pipelines.synthetic.scene import compose
+from pipelines.synthetic.memory import CLASSES, Detection, detections, labels_of, memory_events, places
+from pipelines.synthetic.scene import Box, compose
 from pipelines.synthetic.verbs import VERBS, Event
 
-KINDS = ("trimmed", "untrimmed", "order")
+KINDS = ("trimmed", "untrimmed", "order", "memory")  # seeds depend on the place: new ones go to the end
 MAX_SEED = 2**40  # seeds from here on belong to the pretraining of the embedded backbone
 HELD_OUT = 3  # every third video is validation
 ORDER_VERBS = ("grow", "orbit")  # the two whose order is the class of an order video
 
-Box = tuple[float, float, float, float]
+Row = tuple[int, int, str, Box]  # second, number of the actor, label, box
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ DEFAULTS = {
     "trimmed": Defaults(160, 2.0, 1.0),
     "untrimmed": Defaults(12, 120.0, 10.0),
     "order": Defaults(96, 30.0, 16.0),
+    "memory": Defaults(48, 120.0, 20.0),
 }
 
 
@@ -61,6 +66,14 @@ class Script:
     label: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Boxes of one video, once a second: those of performers, and in the memory world those a detector might find."""
+
+    performers: list[Row]
+    detections: list[Detection]
+
+
 def synthesize(
     kind: str,
     out: Path,
@@ -74,7 +87,7 @@ def synthesize(
     """Make the ``kind`` of world in the new folder ``out``; the same arguments give the same files.
 
     Args:
-        kind: "trimmed", "untrimmed" or "order".
+        kind: "trimmed", "untrimmed", "order" or "memory".
         out: a folder that does not exist yet, or is empty.
         videos: how many; every third is validation.
         seconds: length of each.
@@ -92,15 +105,19 @@ def synthesize(
     """
     scripts = write_scripts(kind, videos=videos, seconds=seconds, seed=seed)
     folder = _new_folder(out)
-    boxes: dict[str, list[tuple[int, int, str, Box]]] = {}
-    for script, found in _perform_all(scripts, folder, workers or os.cpu_count() or 1):
-        boxes[script.video_id] = found
-        on_progress(len(boxes), len(scripts))
+    seen: dict[str, Seen] = {}
+    for script, found in _perform_all(kind, scripts, folder, workers or os.cpu_count() or 1):
+        seen[script.video_id] = found
+        on_progress(len(seen), len(scripts))
     annotations = _annotations(scripts, lambda s: _task_segments(kind, s))
     try:
         write_activitynet(annotations, out / "annotations.json")
         write_activitynet(_annotations(scripts, _verb_segments), out / "verbs.json")
-        _write_boxes(out, boxes)
+        if kind == "memory":
+            _write_ava(out, scripts, seen)
+        else:
+            _write_rows(out / "boxes.csv", [(video, seen[video].performers) for video in sorted(seen)], VERBS)
+            _write_names(out / "actions.pbtxt", VERBS)
         if kind == "trimmed":
             _write_kinetics(out / "kinetics.csv", scripts)
     except OSError as error:
@@ -155,7 +172,7 @@ def _script(kind: str, number: int, subset: str, label: str, encoding: int, dura
     rng = np.random.default_rng([*key, 0])
     events = _EVENTS[kind](rng, duration_s, label)
     name = f"{kind}_{number:05d}{ENCODINGS[encoding].suffix}"
-    whole = None if kind == "untrimmed" else label
+    whole = label if kind in ("trimmed", "order") else None
     return Script(name, subset, key, encoding, duration_s, tuple(events), whole)
 
 
@@ -192,7 +209,12 @@ def _order_events(rng: np.random.Generator, duration_s: float, label: str) -> li
     return sorted(events, key=lambda event: event.start_s)
 
 
-_EVENTS = {"trimmed": _trimmed_events, "untrimmed": _untrimmed_events, "order": _order_events}
+_EVENTS: dict[str, Callable[[np.random.Generator, float, str], list[Event]]] = {
+    "trimmed": _trimmed_events,
+    "untrimmed": _untrimmed_events,
+    "order": _order_events,
+    "memory": lambda rng, duration_s, _label: memory_events(rng, duration_s),
+}
 
 
 def _event(rng: np.random.Generator, verb: str, start_s: float) -> Event:
@@ -217,16 +239,14 @@ def _new_folder(out: Path) -> Path:
     return out / "videos"
 
 
-def _perform_all(
-    scripts: Sequence[Script], folder: Path, workers: int
-) -> Iterator[tuple[Script, list[tuple[int, int, str, Box]]]]:
+def _perform_all(kind: str, scripts: Sequence[Script], folder: Path, workers: int) -> Iterator[tuple[Script, Seen]]:
     if workers <= 1:
-        yield from ((script, perform(script, folder)) for script in scripts)
+        yield from ((script, perform(kind, script, folder)) for script in scripts)
         return
     spawn = multiprocessing.get_context("spawn")  # a forked process inherits locks of decoder threads
     with ProcessPoolExecutor(min(workers, len(scripts)), mp_context=spawn) as pool:
         with children_ignore_interrupts():
-            futures = {pool.submit(perform, script, folder): script for script in scripts}
+            futures = {pool.submit(perform, kind, script, folder): script for script in scripts}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -234,11 +254,17 @@ def _perform_all(
             pool.shutdown(cancel_futures=True)
 
 
-def perform(script: Script, folder: Path) -> list[tuple[int, int, str, Box]]:
-    """Draw and encode one video; returns (second, actor, verb, box) for each whole second and performer."""
+def perform(kind: str, script: Script, folder: Path) -> Seen:
+    """Draw and encode one video; returns its boxes at whole seconds."""
     rng = np.random.default_rng([*script.seed, 1])
     distractors = int(rng.integers(1, 4))
-    scene = compose(rng, events=script.events, duration_s=script.duration_s, distractors=distractors)
+    scene = compose(
+        rng,
+        events=script.events,
+        duration_s=script.duration_s,
+        distractors=distractors,
+        places=places(np.random.default_rng([*script.seed, 2]), script.events) if kind == "memory" else None,
+    )
     encoding = ENCODINGS[script.encoding]
     unfinished = folder / f".{script.video_id}"
     try:
@@ -251,7 +277,19 @@ def perform(script: Script, folder: Path) -> list[tuple[int, int, str, Box]]:
         unfinished.with_suffix(f".part{encoding.suffix}").replace(folder / script.video_id)
     except OSError as error:
         raise _unwritable(folder / script.video_id, error) from error
-    return [(second, *found) for second in range(int(script.duration_s)) for found in scene.boxes(second)]
+    labels = dict(zip(script.events, _labels_of(kind, script), strict=True))
+    performers = [
+        (second, number, labels[event], box)
+        for second in range(int(script.duration_s))
+        for number, event, box in scene.boxes(second)
+    ]
+    if kind != "memory":
+        return Seen(performers, [])
+    return Seen(performers, detections(np.random.default_rng([*script.seed, 3]), scene, script.duration_s))
+
+
+def _labels_of(kind: str, script: Script) -> list[str]:
+    return labels_of(script.events) if kind == "memory" else [event.verb for event in script.events]
 
 
 def _unwritable(path: Path, error: OSError) -> MachineError:
@@ -263,23 +301,44 @@ def _annotations(scripts: Sequence[Script], segments: Callable[[Script], tuple[S
 
 
 def _task_segments(kind: str, script: Script) -> tuple[Segment, ...]:
-    if kind == "untrimmed" or script.label is None:
-        return _verb_segments(script)
-    return (Segment(script.label, 0.0, script.duration_s),)
+    if script.label is not None:
+        return (Segment(script.label, 0.0, script.duration_s),)
+    labels = _labels_of(kind, script)
+    return tuple(_segment(event, label) for event, label in zip(script.events, labels, strict=True))
 
 
 def _verb_segments(script: Script) -> tuple[Segment, ...]:
-    return tuple(Segment(e.verb, round(e.start_s, 3), round(e.stop_s, 3)) for e in script.events)
+    return tuple(_segment(event, event.verb) for event in script.events)
 
 
-def _write_boxes(out: Path, boxes: dict[str, list[tuple[int, int, str, Box]]]) -> None:
+def _segment(event: Event, label: str) -> Segment:
+    return Segment(label, round(event.start_s, 3), round(event.stop_s, 3))
+
+
+def _write_rows(path: Path, videos: Sequence[tuple[str, Sequence[Row]]], names: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        for video_id, performers in videos:
+            for second, actor, label, box in performers:
+                rows.writerow([video_id, second, *(f"{x:.4f}" for x in box), names.index(label) + 1, actor])
+
+
+def _write_names(path: Path, names: Sequence[str]) -> None:
+    items = (f"item {{\n  name: {json.dumps(name)}\n  id: {i + 1}\n}}\n" for i, name in enumerate(names))
+    path.write_text("".join(items), encoding="utf-8")
+
+
+def _write_ava(out: Path, scripts: Sequence[Script], seen: dict[str, Seen]) -> None:
+    """Truth and detections of the memory world."""
+    for subset, name in (("training", "ava_train.csv"), ("validation", "ava_val.csv")):
+        videos = sorted(script.video_id for script in scripts if script.subset == subset)
+        _write_rows(out / name, [(video, seen[video].performers) for video in videos], CLASSES)
+    _write_names(out / "ava_actions.pbtxt", CLASSES)
     with (out / "boxes.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        for video_id in sorted(boxes):
-            for second, actor, verb, box in boxes[video_id]:
-                rows.writerow([video_id, second, *(f"{x:.4f}" for x in box), VERBS.index(verb) + 1, actor])
-    items = (f"item {{\n  name: {json.dumps(verb)}\n  id: {i + 1}\n}}\n" for i, verb in enumerate(VERBS))
-    (out / "actions.pbtxt").write_text("".join(items), encoding="utf-8")
+        for video in sorted(seen):
+            for found in seen[video].detections:
+                rows.writerow([video, found.second, *(f"{x:.4f}" for x in found.box), "", f"{found.score:.4f}"])
 
 
 def _write_kinetics(path: Path, scripts: Sequence[Script]) -> None:

@@ -13,8 +13,10 @@ import pytest
 from extract.errors import InputError, UsageError
 from extract.video import open_video, probe
 from pipelines.annotations import read_activitynet
+from pipelines.ava import AvaVideo, read_ava
 from pipelines.synthetic import VERBS, synthesize
 from pipelines.synthetic.encode import ENCODINGS, write_video
+from pipelines.synthetic.memory import ALONE, CLASSES, RESPONSES, SIGNALS, labels_of, places
 from pipelines.synthetic.scene import Scene, compose
 from pipelines.synthetic.verbs import MIRRORED, REVERSED, Event, Manner, Pose, draw_manner, pose_at
 from pipelines.synthetic.worlds import MAX_SEED, ORDER_VERBS, write_scripts
@@ -99,7 +101,7 @@ def test_frames_are_pictures_and_repeatable() -> None:
 def test_boxes_follow_the_performer() -> None:
     scene = scene_of("slide_left")
     (early,), (late,) = scene.boxes(0.1), scene.boxes(1.9)
-    assert early[1] == late[1] == "slide_left"
+    assert early[1].verb == late[1].verb == "slide_left"
     assert late[2][0] < early[2][0] - 0.1
     assert scene.boxes(2.5) == []
     assert len(scene_of("approach").boxes(1.0)) == 2
@@ -182,9 +184,107 @@ def test_annotations_in_the_fields_formats(tmp_path: Path) -> None:
     assert {row[4] for row in clips} <= {"training", "validation"}
 
 
+def test_memory_labels_by_the_last_signal_of_30_s() -> None:
+    signal, other = Event("blink", 1.0, 4.0), Event("shake", 3.0, 5.0)
+    late = [Event("grow", start_s, start_s + 2) for start_s in (3.9, 4.0, 4.9, 5.0, 35.0, 35.1)]
+    assert labels_of([*late, signal, other]) == [
+        "grow_alone",
+        "grow_after_blink",  # shake began, but has not ended
+        "grow_after_blink",
+        "grow_after_shake",
+        "grow_after_shake",
+        "grow_alone",
+        "blink",
+        "shake",
+    ]
+
+
+@pytest.mark.parametrize("seconds", [20.0, 28.0, 30.0, 61.0, 120.0, 300.0])
+def test_memory_classes_of_a_response_are_balanced(seconds: float) -> None:
+    for script in write_scripts("memory", videos=12, seconds=seconds, seed=3):
+        labels = labels_of(script.events)
+        names = Counter(label.partition("_after_")[2] or ALONE for label in labels if label not in SIGNALS)
+        assert set(names) == {ALONE, *SIGNALS}
+        assert len(set(names.values())) == 1
+        if seconds > 60:
+            assert set(labels) == set(CLASSES)
+        assert all(0 <= event.start_s < event.stop_s <= seconds for event in script.events)
+        assert [event.start_s for event in script.events] == sorted(event.start_s for event in script.events)
+
+
+def test_memory_windows_hold_what_their_labels_need_and_traps() -> None:
+    trapped = total = 0
+    for script in write_scripts("memory", videos=24, seconds=120.0, seed=4):
+        signals = [event for event in script.events if event.verb in SIGNALS]
+        for event, label in zip(script.events, labels_of(script.events), strict=True):
+            if event.verb not in RESPONSES:
+                continue
+            since = [event.start_s - s.stop_s for s in signals if s.stop_s <= event.start_s]
+            assert not since or min(since) < 24 or min(since) > 31
+            others = [s for s in signals if abs(s.start_s - event.start_s) < 28 and not label.endswith(s.verb)]
+            trapped, total = trapped + bool(others), total + 1
+    assert 0.4 < trapped / total < 0.95
+
+
+def test_memory_actors_keep_apart() -> None:
+    script = write_scripts("memory", videos=1, seconds=120.0, seed=5)[0]
+    middles = dict(zip(script.events, places(np.random.default_rng(0), script.events), strict=True))
+    gaps = [
+        float(np.hypot(*np.subtract(middles[a], middles[b])))
+        for a, b in itertools.combinations(script.events, 2)
+        if a.start_s < b.stop_s and b.start_s < a.stop_s
+    ]
+    assert len(gaps) > 3
+    assert min(gaps) > 0.3
+
+
+def test_memory_world_in_avas_forms(tmp_path: Path) -> None:
+    for name, workers in (("a", 1), ("b", 2)):
+        synthesize("memory", tmp_path / name, videos=3, seconds=20.0, seed=2, workers=workers)
+    world = tmp_path / "a"
+    files = sorted(str(p.relative_to(world)) for p in world.rglob("*") if p.is_file())
+    assert filecmp.cmpfiles(world, tmp_path / "b", files, shallow=False)[0] == files
+    assert [name for name in files if "videos" not in name] == [
+        "annotations.json",
+        "ava_actions.pbtxt",
+        "ava_train.csv",
+        "ava_val.csv",
+        "boxes.csv",
+        "verbs.json",
+    ]
+    ava, annotations = read_ava(world), read_activitynet(world / "annotations.json")
+    assert ava.classes == CLASSES
+    segments = {video.video_id: video.segments for video in annotations.videos}
+    for subset in ("training", "validation"):
+        assert set(ava.subset(subset)) == {v.video_id for v in annotations.subset(subset).videos}
+        for video_id, video in ava.subset(subset).items():
+            for second, action in zip(video.second, video.action, strict=True):
+                label = CLASSES[action]
+                assert any(s.label == label and s.start_s <= second < s.stop_s for s in segments[video_id])
+    verbs = {v.video_id: [s.label for s in v.segments] for v in read_activitynet(world / "verbs.json").videos}
+    assert set(verbs) == set(segments)
+    assert {verb for labels in verbs.values() for verb in labels} == {*SIGNALS, *RESPONSES}
+    check_detections(world / "boxes.csv", [video for name in ava.subsets for video in ava.subset(name).items()])
+
+
+def check_detections(path: Path, videos: list[tuple[str, AvaVideo]]) -> None:
+    """Most performers are found, with higher scores than other things."""
+    with path.open(newline="") as file:
+        rows = [(row[0], float(row[1]), *map(float, row[2:6]), row[6], float(row[7])) for row in csv.reader(file)]
+    assert {row[6] for row in rows} == {""}
+    assert all(0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 for _, _, x1, y1, x2, y2, _, _ in rows)
+    true = {(name, second, *box) for name, v in videos for second, box in zip(v.second, v.box.tolist(), strict=True)}
+    near = [any(r[:2] == t[:2] and np.abs(np.subtract(r[2:6], t[2:])).max() < 0.1 for t in true) for r in rows]
+    scores, found = np.array([row[7] for row in rows]), np.array(near)
+    assert 0.8 * len(true) < found.sum() < 1.2 * len(true)
+    assert (~found).sum() > 0.2 * len(true)
+    assert scores[found].mean() > scores[~found].mean() + 0.1
+    assert scores[~found].max() > scores[found].min()
+
+
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no world called .memory.*trimmed, untrimmed, order"):
-        synthesize("memory", tmp_path / "a")
+    with pytest.raises(UsageError, match=r"no world called .memories.*trimmed, untrimmed, order, memory"):
+        synthesize("memories", tmp_path / "a")
     with pytest.raises(UsageError, match="--seconds is 3; a video of the order world lasts 16 to 86400"):
         synthesize("order", tmp_path / "a", seconds=3)
     with pytest.raises(UsageError, match="--videos is 0"):
