@@ -26,6 +26,7 @@ from extract.video import DecodingProcess, IsolatedReader, ReadReport, VideoInfo
 
 _AHEAD_BYTES = 256 << 20
 _TRANSIENT = frozenset(("io_error",))  # reasons that may pass: a storage or a network that failed
+_SHOWN = 5
 RETRY_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
@@ -167,7 +168,7 @@ def run_unit(setup: Setup, unit: Unit, on_clips: Callable[[int], None] = lambda 
         store_s=time.perf_counter() - began,
         unsplit=tuple(reading.task for reading in readings if reading.seam),
         boxes=sum(len(boxes) for reading in readings if reading.kept for boxes in reading.boxes),
-        notes=tuple(_late_note(reading) for reading in readings if reading.kept and _late(reading)),
+        notes=tuple(note for reading in readings if reading.kept for note in _notes(reading)),
     )
 
 
@@ -341,19 +342,16 @@ def _read_boxes(
         yield clip.frames
 
 
-def _late(reading: _Reading) -> Boxes | None:
-    """The boxes that come after the end of the video; None without any."""
-    return None if reading.end is None or not len(reading.end.late) else reading.end.late
-
-
-def _late_note(reading: _Reading) -> str:
-    late = _late(reading)
-    assert late is not None and reading.end is not None  # noqa: S101, PT018
-    shown = ", ".join(f"{second:g}" for second in np.unique(late.second)[:5])
-    return (
-        f"{reading.task.video_id}: {len(late)} boxes after its end at {reading.end.stop_s:.1f} s are left out "
-        f"(at {shown} s{' …' if len(np.unique(late.second)) > 5 else ''})"
-    )
+def _notes(reading: _Reading) -> Iterator[str]:
+    """What the user should hear of a video that was read."""
+    if reading.end is not None and len(reading.end.late):
+        late = reading.end.late
+        seconds = [f"{second:g}" for second in np.unique(late.second)]
+        more = f" and {len(seconds) - _SHOWN} more" if len(seconds) > _SHOWN else ""
+        yield (
+            f"{reading.task.video_id}: {len(late)} boxes after its end at {reading.end.stop_s:.1f} s are left out, "
+            f"of seconds {', '.join(seconds[:_SHOWN])}{more}"
+        )
 
 
 def _failed(task: Task, reason: str, detail: str) -> Failed:

@@ -122,10 +122,10 @@ class Backbone:
         self._check(clip)
         try:
             maps = self._shadow().maps(clip)
-        except (RuntimeError, AssertionError) as error:  # a layer that does not take this size says so in its own way
+        except (RuntimeError, AssertionError, UsageError) as error:  # each layer says so in its own way
             raise UsageError(
-                f"{self.name} cannot take whole frames of {frames} x {short_side_px} x {wide_px}, from which boxes are "
-                f"read: {str(error).splitlines()[0]}; take another backbone, or features of clips, without boxes"
+                f"{self.name} gives no maps of whole frames to read boxes from, such as of {frames} x "
+                f"{short_side_px} x {wide_px}: {str(error).splitlines()[0].partition('; ')[0]}; take another backbone"
             ) from error
         stride = self.spec.stride_px
         if any(abs(have - px / stride) >= 1 for have, px in zip(maps.shape[3:], (short_side_px, wide_px), strict=True)):
