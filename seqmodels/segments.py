@@ -68,20 +68,19 @@ def suppress(
     Returns:
         The rows that are kept, at most ``most``, best first, and their new scores.
     """
-    alive = np.flatnonzero(np.asarray(scores) > min_score)
-    kept_scores = np.asarray(scores, np.float64)[alive]
-    kept = np.asarray(segments, np.float64)[alive]
-    rows: list[np.int64] = []
-    values: list[np.float64] = []
-    while len(alive) and len(rows) < most:
-        best = int(kept_scores.argmax())
-        rows.append(alive[best])
-        values.append(kept_scores[best])
-        overlap = np.nan_to_num(temporal_iou(kept[best : best + 1], kept)[0])
-        kept_scores = kept_scores * _decay(overlap, method, sigma, iou_threshold)
-        left = kept_scores > min_score
-        left[best] = False
-        alive, kept_scores, kept = alive[left], kept_scores[left], kept[left]
+    starts, stops = np.asarray(segments, np.float64).T
+    lengths, left = stops - starts, np.array(scores, np.float64)
+    rows: list[int] = []
+    values: list[float] = []
+    while len(rows) < most and len(left) and left[best := int(left.argmax())] > min_score:
+        rows.append(best)
+        values.append(left[best])
+        shared = (np.minimum(stops, stops[best]) - np.maximum(starts, starts[best])).clip(0)
+        union = lengths + lengths[best] - shared
+        left *= _decay(
+            np.divide(shared, union, out=np.zeros_like(union), where=union > 0), method, sigma, iou_threshold
+        )
+        left[best] = -np.inf
     return np.array(rows, np.int64), np.array(values, np.float64)
 
 
