@@ -354,6 +354,47 @@ def estimate(
         raise typer.Exit(FAILED_INPUTS)
 
 
+@app.command("detect-people", epilog="Example: untrimmed detect-people archive/ -o boxes.csv")
+def detect_people(
+    paths: Paths,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New csv file, for `extract --boxes`.")],
+    every: Annotated[float, typer.Option(help="Seconds between the pictures that are looked at.")] = 1.0,
+    min_score: Annotated[float, typer.Option(help="Leave out whom the network is less sure of.")] = 0.8,
+    weights: Annotated[
+        str, typer.Option(help="pretrained (official, fetched once), a checkpoint FILE or URL, random:SEED.")
+    ] = "pretrained",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Find people in videos, once a second: their boxes, a row each, and beside them their tracks."""
+    from pipelines.people import detect_people as detect
+    from pipelines.people import people_lines
+    from pipelines.show import follow_waiting
+
+    with Meter("detect people", quiet=quiet) as meter:
+        found = detect(
+            paths,
+            output,
+            every_s=every,
+            min_score=min_score,
+            weights=weights,
+            device=device,
+            on_progress=lambda done, count, people: meter.show(
+                done / count, f"{done} of {count} videos · {people} people"
+            ),
+            on_wait=follow_waiting(meter),
+        )
+    if as_json:
+        _print(asdict(found))
+    else:
+        for line in people_lines(found):
+            out.print(line, markup=False)
+    if found.failed:
+        raise typer.Exit(FAILED_INPUTS)
+
+
 @app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8")
 def backbones(
     name: Annotated[str | None, typer.Argument(help="One of them, or frames:NAME, in full.", metavar="[NAME]")] = None,

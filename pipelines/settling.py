@@ -84,7 +84,7 @@ def settle(
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
     weights = options.weights or default_weights(spec)
-    backbone = load_backbone(options.backbone, weights, on_progress=_download_words(on_wait))
+    backbone = load_backbone(options.backbone, weights, on_progress=download_words(on_wait))
     roi = None
     if options.boxes is None:
         width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)
@@ -183,7 +183,9 @@ def _precision(options: Options, store: FeatureStore | None, device: str) -> str
     return precision
 
 
-def _download_words(on_wait: OnWait) -> Callable[[int, int | None], None]:
+def download_words(on_wait: OnWait) -> Callable[[int, int | None], None]:
+    """What a download of weights shall call with its bytes, so that ``on_wait`` hears of it in words."""
+
     def on_bytes(done: int, total: int | None) -> None:
         of = f" of {total / 1e6:.0f}" if total else ""
         on_wait(f"downloading weights: {done / 1e6:.0f}{of} MB", done / total if total else None)

@@ -49,7 +49,7 @@ def test_readme_names_every_folder_and_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in app.registered_commands:
         assert command.callback is not None
-        assert f"untrimmed {command.callback.__name__}" in text
+        assert f"untrimmed {command.name or command.callback.__name__}" in text
     for folder in ("extract", "seqmodels", "pipelines", "tests", "benchmarks", "docs"):
         assert f"`{folder}/`" in text
         assert (ROOT / folder).is_dir()
