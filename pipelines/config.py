@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,9 @@ class TrainSettings(BaseModel):
     ``max_steps`` the longest window of a sequence that is learnt from at once (not of ``classify``), ``time_scale`` the
     largest speed-up and slow-down of a sequence (1: none), ``splice`` how often a video of ``classify`` gets the ending
     of another of its class, ``balanced`` whether classes of ``classify`` are shown equally often.
+
+    Of ``detect``: ``exclusive`` says which classes exclude each other (AVA's poses, all, or none), ``bank_s`` is the
+    length of the window that a box's feature bank reaches over, in seconds.
 
     ``smoothing`` is the weight of the loss on unsteady labels of steps, ``c`` scikit-learn's C. The others are sizes of
     the heads that have them (``seqmodels.HeadSpec``).
@@ -52,6 +55,8 @@ class TrainSettings(BaseModel):
     expected: Annotated[float, Field(gt=0)] = 100.0
     smoothing: Annotated[float, Field(ge=0)] = 0.0
     c: Annotated[float, Field(gt=0)] = 0.01
+    exclusive: Literal["poses", "all", "none"] = "poses"
+    bank_s: Annotated[float, Field(ge=0)] = 60.0
     step_s: Annotated[float, Field(ge=0)] = 0.0
     max_steps: Positive = 2304
     time_scale: Annotated[float, Field(ge=1)] = 1.3

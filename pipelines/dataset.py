@@ -141,8 +141,9 @@ class Shelf:
 
 
 def centres_s(clips: Clips) -> NDArray[np.float64]:
-    """Middles of the clips ``(T,)``."""
-    return (clips.start_s + clips.stop_s) / 2
+    """Middles of the clips ``(T,)``; of boxes, when they were seen."""
+    second: NDArray[np.float64] | None = getattr(clips, "second", None)
+    return (clips.start_s + clips.stop_s) / 2 if second is None else second
 
 
 def resampled(
@@ -208,7 +209,13 @@ def load_examples(
     _check_unit(late, sum(len(video.segments) for video in videos))
     notes = [
         *_note(late, "segments end after their video does"),
-        *_matching_notes(chosen, matches, annotations, store, subset),
+        *matching_notes(
+            [video.video_id for video in chosen.videos],
+            matches,
+            [video.video_id for video in annotations.videos],
+            store,
+            subset,
+        ),
         *_note(damaged, "videos have clips of damaged stretches; they are used"),
         *_unseen_notes(unseen),
     ]
@@ -289,11 +296,12 @@ def _labels_on_no_step(video: VideoAnnotation, centre_s: NDArray[np.float64]) ->
     ]
 
 
-def _matching_notes(
-    chosen: Annotations, matches: Mapping[str, str], annotations: Annotations, store: Store, subset: str
+def matching_notes(
+    wanted: Sequence[str], matches: Mapping[str, str], annotated: Sequence[str], store: Store, subset: str
 ) -> list[str]:
-    missing = [video.video_id for video in chosen.videos if video.video_id not in matches]
-    named = {_stem(video.video_id) for video in annotations.videos}
+    """Which ``wanted`` videos of ``subset`` are not stored, and which stored ones are not ``annotated`` at all."""
+    missing = [video_id for video_id in wanted if video_id not in matches]
+    named = {_stem(video_id) for video_id in annotated}
     extra = [video_id for video_id in store if _stem(video_id) not in named]
     return [
         *_note(missing, f"videos of subset {subset!r} are annotated but not in the store; they are left out"),

@@ -165,7 +165,7 @@ def _fitted(
     on_progress: Callable[[Progress], None],
 ) -> tuple[nn.Module, Loop | None]:
     """The trained head, and the loop that trained it, where there was one."""
-    task.prepare(head, examples)
+    task.prepare(head, examples, settings)
     if isinstance(head, LinearHead) and name in PROBES:
         return fit_probe(name, head, examples, settings), None
     loop = Loop(task, head, examples, held_out, settings, device, np.random.default_rng(seed))

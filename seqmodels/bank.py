@@ -29,9 +29,12 @@ class BankHead(nn.Module):
       bank. Unlike in the paper, empty slots get no attention (there, zeros take part in the softmax), and keys know
       how many seconds lie between the box and the slot, so that the order of events can be told.
 
-    ``inputs`` has constants from the training features. A box without a real slot is answered as by the box alone,
+    ``inputs`` has constants from the training features; ``exclusive`` ``(C,)`` bool tells the classes of which a box has
+    one (see `detection_loss`). A box without a real slot is answered as by the box alone,
     with zeros beside it (``mean``, ``max``) or its reduced self (``nonlocal``).
     """
+
+    exclusive: Tensor
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class BankHead(nn.Module):
             raise ValueError(f"operator is {operator!r}; expected one of {', '.join(get_args(Operator))}")
         self.operator = operator
         self.inputs = Standardise(width)
+        self.register_buffer("exclusive", torch.zeros(n_classes, dtype=torch.bool))
         self.drop = nn.Dropout(dropout)
         if operator != "none":
             self.reduce_bank = nn.Linear(width, hidden)

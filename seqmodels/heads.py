@@ -10,6 +10,7 @@ from functools import partial
 from torch import nn
 
 from seqmodels.attention import AttentionHead
+from seqmodels.bank import BankHead, Operator
 from seqmodels.head import Head
 from seqmodels.localizer import Localizer
 from seqmodels.masks import masked_max, masked_mean
@@ -106,6 +107,17 @@ def _localizer(spec: HeadSpec, kind: type[ProposalHead] | type[WatershedHead]) -
     return kind(width=spec.width, n_classes=spec.n_classes, hidden=spec.hidden, dropout=spec.dropout)
 
 
+def _bank(spec: HeadSpec, operator: Operator) -> BankHead:
+    return BankHead(
+        width=spec.width,
+        n_classes=spec.n_classes,
+        operator=operator,
+        hidden=spec.hidden,
+        layers=spec.layers,
+        dropout=spec.dropout,
+    )
+
+
 VIDEO_HEADS: dict[str, Callable[[HeadSpec], Head]] = {
     "mean": partial(_pooled, pool=masked_mean),
     "max": partial(_pooled, pool=masked_max),
@@ -129,3 +141,11 @@ LOCALIZERS: dict[str, Callable[[HeadSpec], Localizer]] = {
     "watershed": partial(_localizer, kind=WatershedHead),
 }
 """Heads that find segments."""
+
+DETECTORS: dict[str, Callable[[HeadSpec], BankHead]] = {
+    "bank-none": partial(_bank, operator="none"),
+    "bank-mean": partial(_bank, operator="mean"),
+    "bank-max": partial(_bank, operator="max"),
+    "bank-nonlocal": partial(_bank, operator="nonlocal"),
+}
+"""Heads that say what the person in a box does."""

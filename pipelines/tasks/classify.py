@@ -13,13 +13,14 @@ from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples, shown
 from pipelines.tasks.label import constant_chance
-from pipelines.tasks.task import Batch, Task, class_notes, device_of
+from pipelines.tasks.sequences import PaddedBatch, SequenceTask
+from pipelines.tasks.task import class_notes, device_of
 from seqmodels import VIDEO_HEADS, Head, video_loss
 from seqmodels.augment import rescaled_steps, splice_steps
 from seqmodels.metrics import per_class_ap, top_1_accuracy
 
 
-class Classify(Task):
+class Classify(SequenceTask):
     """The label that all segments of a video share. ``target``: its class number, ``()`` int64.
 
     ``accuracy`` is the share of videos whose best class is theirs, ``map`` the mean over classes of the average
@@ -72,7 +73,7 @@ class Classify(Task):
         """``(B,)`` int64."""
         return torch.tensor([int(example.target) for example in examples])
 
-    def loss(self, head: Head, batch: Batch, _settings: TrainSettings) -> Tensor:
+    def loss(self, head: Head, batch: PaddedBatch, _settings: TrainSettings) -> Tensor:
         """Cross-entropy."""
         (logits,) = head.every_stage(batch.features, batch.mask, batch.centre_s)
         return video_loss(logits, batch.targets)

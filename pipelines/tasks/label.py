@@ -11,14 +11,15 @@ from torch import Tensor
 from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
-from pipelines.tasks.task import Batch, Task, class_notes, device_of
+from pipelines.tasks.sequences import PaddedBatch, SequenceTask
+from pipelines.tasks.task import class_notes, device_of
 from seqmodels import HEADS, Head, smoothness, step_loss
 from seqmodels.augment import rescaled_steps
 from seqmodels.metrics import any_label_accuracy, per_class_ap
 from seqmodels.windows import step_logits
 
 
-class Label(Task):
+class Label(SequenceTask):
     """The classes of every step. ``target``: ``(T, C)`` bool.
 
     A step is positive for a class when a segment of it holds the centre of the step's clip, start <= centre < stop
@@ -60,7 +61,7 @@ class Label(Task):
             targets[row, : len(example)] = torch.from_numpy(example.target)
         return targets
 
-    def loss(self, head: Head, batch: Batch, settings: TrainSettings) -> Tensor:
+    def loss(self, head: Head, batch: PaddedBatch, settings: TrainSettings) -> Tensor:
         """Binary cross-entropy, and a share of how unsteady the answer is, of each stage."""
         losses = []
         for logits in head.every_stage(batch.features, batch.mask, batch.centre_s):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
-from pipelines.tasks.task import Batch, Task, class_notes, device_of
+from pipelines.tasks.sequences import PaddedBatch, SequenceTask
+from pipelines.tasks.task import class_notes, device_of
 from seqmodels import LOCALIZERS, Localizer, Truth
 from seqmodels.metrics import THUMOS_THRESHOLDS, localization_map
 from seqmodels.segments import Found, suppress_by_class
@@ -19,7 +20,7 @@ from seqmodels.segments import Found, suppress_by_class
 KEPT = 0.5  # of a segment's length must lie within a window of training for it to be learnt there
 
 
-class Localize(Task):
+class Localize(SequenceTask):
     """Segments of time with a class. ``target``: ``(N, 3)`` float64, rows of start and stop in seconds, class number.
 
     ``average_map``: ActivityNet's mean average precision, averaged over tIoU thresholds .3:.1:.7, as is the practice on
@@ -39,9 +40,9 @@ class Localize(Task):
         rows = [(segment.start_s, segment.stop_s, classes.index(segment.label)) for segment in video.segments]
         return np.array(rows, np.float64).reshape(-1, 3)
 
-    def prepare(self, head: nn.Module, examples: Examples) -> None:
+    def prepare(self, head: nn.Module, examples: Examples, settings: TrainSettings) -> None:
         """Also tells the head how long segments are."""
-        super().prepare(head, examples)
+        super().prepare(head, examples, settings)
         assert isinstance(head, Localizer)  # noqa: S101 - one of `heads`
         lengths = [np.diff(_in_steps(item), axis=1)[:, 0] for item in examples.items]
         head.fit_segments(torch.from_numpy(np.concatenate(lengths)))
@@ -69,7 +70,7 @@ class Localize(Task):
             for example in examples
         ]
 
-    def loss(self, head: Localizer, batch: Batch, _settings: TrainSettings) -> Tensor:
+    def loss(self, head: Localizer, batch: PaddedBatch, _settings: TrainSettings) -> Tensor:
         """The head's own."""
         where = batch.features.device
         truths = [Truth(truth.segments.to(where), truth.labels.to(where)) for truth in batch.targets]
