@@ -5,6 +5,7 @@ R query boxes, S slots of the bank, D feature width, H hidden width, C classes, 
 bool, True at real slots, which may stand anywhere; what the other slots hold never changes a result.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +19,9 @@ REACH_S = 30.0
 """Offsets beyond it are taken for this: half of the paper's window of 60 s."""
 KNOT_S = 2.0
 """Seconds between the knots of a learnt function of time."""
+PRIOR = 0.05
+"""Probability of each class before training: a box has few of the classes (Lin et al., "Focal Loss for Dense Object
+Detection", ICCV 2017, section 4.1). Without it the first epochs go into learning this."""
 
 
 class BankHead(nn.Module):
@@ -26,12 +30,15 @@ class BankHead(nn.Module):
     - ``none``: the box alone.
     - ``mean``, ``max``: the box beside the mean or maximum of the reduced bank.
     - ``nonlocal``: FBO-NL, the box beside what ``layers`` attention layers (`NonLocal`) make of the reduced box and
-      bank. Unlike in the paper, empty slots get no attention (there, zeros take part in the softmax), and keys know
-      how many seconds lie between the box and the slot, so that the order of events can be told.
+      bank. Unlike in the paper, empty slots get no attention (there, zeros take part in the softmax), and slots know
+      how many seconds lie between them and the box, so that the order of events can be told: a reduced slot is
+      ``relu(reduce(slot) + time(offset))``. ``time`` is learnt: a vector at each of K knots ``KNOT_S`` apart, and a
+      straight line between them. (With time in the keys alone the frame mAP on the memory world, see docs/worlds.md,
+      was near that of ``max``, 0.44, and not 0.78.)
 
-    ``inputs`` has constants from the training features; ``exclusive`` ``(C,)`` bool tells the classes of which a box has
-    one (see `detection_loss`). A box without a real slot is answered as by the box alone,
-    with zeros beside it (``mean``, ``max``) or its reduced self (``nonlocal``).
+    ``inputs`` has constants from the training features; ``exclusive`` ``(C,)`` bool tells the classes that exclude each
+    other (see `detection_loss`). A box without a real slot is answered as by the box alone, with zeros beside it
+    (``mean``, ``max``) or its reduced self (``nonlocal``).
     """
 
     exclusive: Tensor
@@ -57,8 +64,10 @@ class BankHead(nn.Module):
             self.reduce_bank = nn.Linear(width, hidden)
         if operator == "nonlocal":
             self.reduce_box = nn.Linear(width, hidden)
+            self.time = nn.Parameter(0.1 * torch.randn(round(2 * REACH_S / KNOT_S) + 1, hidden))
             self.layers = nn.ModuleList(NonLocal(hidden, dropout=dropout) for _ in range(layers))
         self.out = nn.Linear(width + (hidden if operator != "none" else 0), n_classes)
+        nn.init.constant_(self.out.bias, math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, roi: Tensor, bank: Tensor, bank_mask: Tensor, offset_s: Tensor) -> Tensor:
         """Boxes ``(R, D)``, slots ``(R, S, D)``, real slots ``(R, S)`` bool, and the seconds from each box to each slot
@@ -82,37 +91,30 @@ class BankHead(nn.Module):
             return _mean(slots, mask)
         if self.operator == "max":
             return _max(slots, mask)
-        slots, offset_s = self.drop(slots), offset_s.masked_fill(empty, 0)
+        slots = self.drop((slots + knots_at(offset_s.masked_fill(empty, 0)).to(slots.dtype) @ self.time).relu())
         context: Tensor = self.drop(self.reduce_box(boxes))
         for layer in self.layers:
-            context = layer(context, slots, mask, offset_s)
+            context = layer(context, slots, mask)
         return context
 
 
 class NonLocal(nn.Module):
     """One layer of FBO-NL (the paper's figure 4 and its supplement): attention of each box to the real slots of its
     bank, LayerNorm, ReLU, a projection that starts at zero, dropout, and a way past it all.
-
-    Keys are ``phi(slot) + time(offset)``, where ``time`` is learnt: a vector at each of K knots ``KNOT_S`` apart, and
-    between them a straight line.
     """
 
     def __init__(self, hidden: int, *, dropout: float) -> None:
         super().__init__()
         self.theta, self.phi, self.g = (nn.Linear(hidden, hidden) for _ in range(3))
-        self.time = nn.Parameter(torch.randn(round(2 * REACH_S / KNOT_S) + 1, hidden) / hidden**0.5)
         self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, hidden)
         self.drop = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, boxes: Tensor, slots: Tensor, mask: Tensor, offset_s: Tensor) -> Tensor:
-        """``(R, H)``, finite ``(R, S, H)``, ``(R, S)``, finite ``(R, S)`` -> ``(R, H)``; without a real slot, the box
-        as it came.
-        """
-        keys = self.phi(slots) + knots_at(offset_s).to(slots.dtype) @ self.time
-        seen = attend(self.theta(boxes), keys, self.g(slots), mask)
+    def forward(self, boxes: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
+        """``(R, H)``, finite ``(R, S, H)``, ``(R, S)`` -> ``(R, H)``; without a real slot, the box as it came."""
+        seen = attend(self.theta(boxes), self.phi(slots), self.g(slots), mask)
         change = self.drop(self.out(self.norm(seen).relu()))
         result: Tensor = boxes + change.masked_fill(~mask.any(dim=1, keepdim=True), 0)
         return result

@@ -138,17 +138,16 @@ def test_attention_is_scaled_dot_product_attention() -> None:
     assert torch.equal(none, torch.zeros_like(queries))
 
 
-def test_a_layer_is_its_definition() -> None:
+def test_the_attention_layers_are_their_definition() -> None:
     head = built("nonlocal").double()
     roi, bank, mask, offset_s = (x.double() if x.is_floating_point() else x for x in batch())
-    box, slots = head.reduce_box(head.inputs(roi[0])), head.reduce_bank(head.inputs(bank[0]))
+    box, slots = head.reduce_box(head.inputs(roi[0])), []
+    for slot, offset in zip(head.reduce_bank(head.inputs(bank[0])), offset_s[0].tolist(), strict=True):
+        place = (offset + 30) / 2
+        low, part = math.floor(place), place - math.floor(place)
+        slots.append((slot + (1 - part) * head.time[low] + part * head.time[low + 1]).relu())
     for layer in head.layers:
-        scores, query = [], layer.theta(box)
-        for slot, offset in zip(slots, offset_s[0].tolist(), strict=True):
-            place = (offset + 30) / 2
-            low, part = math.floor(place), place - math.floor(place)
-            time = (1 - part) * layer.time[low] + part * layer.time[low + 1]
-            scores.append((query @ (layer.phi(slot) + time)).item() / 8**0.5)
+        scores = [(layer.theta(box) @ layer.phi(slot)).item() / 8**0.5 for slot in slots]
         weights = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
         seen = sum(weight * layer.g(slot) for weight, slot in zip(weights, slots, strict=True))
         box = box + layer.out(functional.layer_norm(seen, (8,), layer.norm.weight, layer.norm.bias, 1e-5).relu())
@@ -196,6 +195,12 @@ def test_loss_of_all_exclusive_and_of_no_clear_row() -> None:
     nothing.backward()
     assert nothing == 0
     assert torch.equal(logits.grad, torch.zeros(4, 3))  # type: ignore[arg-type]
+
+
+def test_a_new_head_expects_few_classes() -> None:
+    head = BankHead(width=WIDTH, n_classes=CLASSES, operator="none")
+    nothing = (torch.zeros(1, WIDTH), torch.zeros(1, 0, WIDTH), torch.zeros(1, 0, dtype=torch.bool), torch.zeros(1, 0))
+    torch.testing.assert_close(head.eval()(*nothing).sigmoid(), torch.full((1, CLASSES), 0.05))
 
 
 def test_unknown_operator() -> None:
