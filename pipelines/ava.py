@@ -373,19 +373,14 @@ def _parsed(cells: Sequence[str]) -> _Row:
     """
     if len(cells) not in (2, 7, 8) or not cells[0]:
         raise ValueError(f"{len(cells)} cells")
-    second = _finite(cells[1])
+    numbers = [float(cell) for cell in cells[1:6]]
+    if not math.isfinite(sum(numbers)):
+        raise ValueError("a number that is not finite")
     if len(cells) == 2:
-        return _Row(cells[0], second, None, 0, -1)
-    x1, y1, x2, y2 = map(_finite, cells[2:6])
+        return _Row(cells[0], numbers[0], None, 0, -1)
+    second, x1, y1, x2, y2 = numbers
     person = int(float(cells[7])) if len(cells) == 8 and cells[7] else -1
     return _Row(cells[0], second, (x1, y1, x2, y2), int(cells[6]), person)
-
-
-def _finite(cell: str) -> float:
-    value = float(cell)
-    if not math.isfinite(value):
-        raise ValueError(cell)
-    return value
 
 
 def _check_rows(file: Path, bad: Sequence[str], expected: str) -> None:
@@ -397,8 +392,9 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with their lines, without spaces around the cells."""
     reader = csv.reader(_text(file).splitlines())
     for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num, [cell.strip() for cell in cells]
+        stripped = [cell.strip() for cell in cells]
+        if any(stripped):
+            yield reader.line_num, stripped
 
 
 def _text(path: Path) -> str:

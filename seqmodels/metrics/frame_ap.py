@@ -176,9 +176,9 @@ def _right(truth: FrameBoxes, found: FrameBoxes, iou: float) -> tuple[NDArray[np
 
 def _candidates(truth: FrameBoxes, found: FrameBoxes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All pairs (detection, true box) of one frame and class: ``(K,)``, ``(K,)``."""
-    both = np.stack((np.concatenate((truth.frame, found.frame)), np.concatenate((truth.action, found.action))), axis=1)
-    _, cell = np.unique(both, axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
+    _, frame = np.unique(np.concatenate((truth.frame, found.frame)), return_inverse=True)
+    action = np.concatenate((truth.action, found.action))
+    cell = frame * (action.max(initial=0) + 1) + action
     true_cell, cells = cell[: len(truth)], cell[len(truth) :]
     order = np.argsort(true_cell, kind="stable")
     begin = np.searchsorted(true_cell[order], cells, "left")
