@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from pipelines.config import TrainSettings
     from pipelines.evaluation import evaluate
     from pipelines.extraction import Options, extract
+    from pipelines.people import detect_people
     from pipelines.synthetic import synthesize
     from pipelines.training import train
 
 __all__ = [
     "Options",
     "TrainSettings",
+    "detect_people",
     "evaluate",
     "extract",
     "load_run",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "Options": "pipelines.extraction",
     "TrainSettings": "pipelines.config",
+    "detect_people": "pipelines.people",
     "evaluate": "pipelines.evaluation",
     "extract": "pipelines.extraction",
     "load_run": "pipelines.checkpoint",

@@ -378,7 +378,7 @@ def store(tmp_path: Path) -> FeatureStore:
     return FeatureStore.create(tmp_path / "store", {"feature_width": 5, "stored_dtype": "float16", "roi": {}})
 
 
-@pytest.mark.parametrize("sizes", [(0,), (0, 3), (3, 0), (2, 0, 0, 4), (0, 0), (1500, 0, 7)])
+@pytest.mark.parametrize("sizes", [(0,), (0, 3), (3, 0), (2, 0, 0, 4), (0, 0), (1500, 0, 7), (0, 66_000, 0)])
 def test_videos_with_and_without_boxes(store: FeatureStore, tmp_path: Path, sizes: tuple[int, ...]) -> None:
     videos = [features(f"{at}.mp4", n) for at, n in enumerate(sizes)]
     store.commit(store.write_segment(videos[:1]))
@@ -401,6 +401,9 @@ def test_videos_with_and_without_boxes(store: FeatureStore, tmp_path: Path, size
     assert dataset["row_size"].values.tolist() == list(sizes)
     np.testing.assert_array_equal(dataset["second"], np.concatenate([video.second for video in videos]))  # type: ignore[arg-type]
     store.compact()
+    assert store.compacted == sum(sizes) // 65_536 * 65_536
+    store.collect(grace_s=0)
+    assert verify_store(FeatureStore.open(store.url)).damaged == ()
     export_video(store, "0.mp4", tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as arrays:
         np.testing.assert_array_equal(arrays["box"], videos[0].box)
