@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,22 @@ class Resume:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _check(self) -> None:
-        theirs = _read(self._folder / KEY_FILE)
-        differing = [name for name in self._key if theirs.get(name) != self._key[name]]
-        if differing:
-            lines = "\n  ".join(
-                f"{name}: {theirs.get(name)!r:.200} then, {self._key[name]!r:.200} now" for name in differing
-            )
+        lines = "\n  ".join(_differences(_read(self._folder / KEY_FILE), self._key))
+        if lines:
             raise UsageError(
                 f"another training to this place was interrupted:\n  {lines}\n"
                 f"Go on with that one, choose another -o, or remove {self._folder}"
             )
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each value that differs, also within ``settings``."""
+    for name in ours:
+        then, now = theirs.get(name), ours[name]
+        if isinstance(then, dict) and isinstance(now, dict):
+            yield from _differences(then, now)
+        elif then != now:
+            yield f"{name}: {then!r:.200} then, {now!r:.200} now"
 
 
 def _read(path: Path) -> dict[str, Any]:
