@@ -64,8 +64,23 @@ class TrainSettings(BaseModel):
     balanced: bool = False
 
 
+_SEGMENTS: dict[str, object] = {
+    "epochs": 30,
+    "batch": 4,
+    "lr": 0.001,
+    "weight_decay": 0.05,
+    "warmup": 0.15,
+    "ema": 0.99,
+    "hidden": 128,
+    "dropout": 0.1,
+    "expected": 20,
+}
 HEAD_SETTINGS: dict[str, dict[str, object]] = {
     "ms-tcn": {"smoothing": 0.15},
+    "actionformer": _SEGMENTS,
+    "temporalmaxer": _SEGMENTS,
+    "proposals": _SEGMENTS,
+    "watershed": {"lr": 0.005, "batch": 4},
 }
 """Defaults of single heads; the papers' own are in docs/heads.md."""
 

@@ -99,7 +99,12 @@ def _ms_tcn(spec: HeadSpec) -> Head:
 
 def _pyramid(spec: HeadSpec, *, attention: bool) -> Localizer:
     return PyramidHead(
-        width=spec.width, n_classes=spec.n_classes, hidden=spec.hidden, attention=attention, expected=spec.expected
+        width=spec.width,
+        n_classes=spec.n_classes,
+        hidden=spec.hidden,
+        attention=attention,
+        dropout=spec.dropout,
+        expected=spec.expected,
     )
 
 

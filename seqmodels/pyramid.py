@@ -48,17 +48,26 @@ class PyramidHead(Localizer):
     2048 features and the paper's 512 channels); without it, maxima over time alone (TemporalMaxer, Tang, Kim & Sohn
     2023, 7 million). TemporalMaxer's own assignment of points to segments is replaced by ActionFormer's.
 
-    ``expected``: positive points in a batch, before training has counted them (100 for THUMOS14).
+    ``dropout`` is of the inputs, ``drop`` of whole ways through the blocks. ``expected``: positive points in a batch, before training has counted them (100 for THUMOS14).
     """
 
     positives: Tensor
 
     def __init__(
-        self, *, width: int, n_classes: int, hidden: int, attention: bool, drop: float = 0.1, expected: float = 100.0
+        self,
+        *,
+        width: int,
+        n_classes: int,
+        hidden: int,
+        attention: bool,
+        dropout: float,
+        drop: float = 0.1,
+        expected: float = 100.0,
     ) -> None:
         super().__init__()
         self.n_classes = n_classes
         self.inputs = Standardise(width)
+        self.drop = nn.Dropout(dropout)
         self.embed = nn.ModuleList((MaskedConv(width, hidden), MaskedConv(hidden, hidden)))
         stem = [Block(hidden, stride=1, drop=drop) for _ in range(2 if attention else 0)]
         self.stem = nn.ModuleList(stem)
@@ -87,7 +96,7 @@ class PyramidHead(Localizer):
         return logits, ends, masks
 
     def _levels(self, steps: Tensor, mask: Tensor) -> Iterator[Level]:
-        maps = _through(self.embed, steps * mask[..., None], mask)
+        maps = _through(self.embed, self.drop(steps) * mask[..., None], mask)
         for block in self.stem:
             maps, mask = block(maps, mask)
         yield Level(maps, mask)

@@ -14,7 +14,6 @@ from pipelines.dataset import Example, Examples
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of
 from seqmodels import LOCALIZERS, Localizer, Truth
-from seqmodels.augment import rescaled_steps
 from seqmodels.metrics import THUMOS_THRESHOLDS, localization_map
 from seqmodels.segments import Found, suppress_by_class
 
@@ -47,15 +46,6 @@ class Localize(SequenceTask):
         assert isinstance(head, Localizer)  # noqa: S101 - one of `heads`
         lengths = [np.diff(_in_steps(item), axis=1)[:, 0] for item in examples.items]
         head.fit_segments(torch.from_numpy(np.concatenate(lengths)))
-
-    def augmented(
-        self, example: Example, items: Sequence[Example], settings: TrainSettings, rng: np.random.Generator
-    ) -> Example:
-        """At another speed, and a window of a long one."""
-        steps, read = rescaled_steps(len(example), rng, factor=settings.time_scale), example.read
-        times = np.linspace(example.centre_s[0], example.centre_s[-1], len(steps))
-        faster = Example(example.video_id, lambda: read()[steps], times, example.target, example.duration_s)
-        return super().augmented(faster, items, settings, rng)
 
     def window(self, example: Example, steps: int, rng: np.random.Generator) -> Example:
         """Segments are cut at its ends, and left out when less than `KEPT` of them is left."""
