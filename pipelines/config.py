@@ -75,12 +75,17 @@ _SEGMENTS: dict[str, object] = {
     "dropout": 0.1,
     "expected": 20,
 }
+_BOXES: dict[str, object] = {"epochs": 30, "batch": 64, "lr": 0.0005, "hidden": 128}
 HEAD_SETTINGS: dict[str, dict[str, object]] = {
     "ms-tcn": {"smoothing": 0.15},
     "actionformer": _SEGMENTS,
     "temporalmaxer": _SEGMENTS,
     "proposals": _SEGMENTS,
     "watershed": {"lr": 0.005, "batch": 4},
+    "bank-none": {**_BOXES, "bank_s": 0.0},
+    "bank-mean": _BOXES,
+    "bank-max": _BOXES,
+    "bank-nonlocal": _BOXES,
 }
 """Defaults of single heads; the papers' own are in docs/heads.md."""
 
