@@ -105,7 +105,7 @@ def keep(task: str, found: dict[str, Any]) -> None:
 
 def write_table(task: str, found: dict[str, Any]) -> None:
     """Replace the table between the marks of ``task`` in the page."""
-    metrics = [name for name in next(iter(found.values()))["metrics"]]
+    metrics = list(next(iter(found.values()))["metrics"])
     official = TASKS[task].metric
     header = [
         "head",

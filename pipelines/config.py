@@ -51,6 +51,7 @@ class TrainSettings(BaseModel):
     layers: Positive = 2
     window: Natural = 0
     causal: bool = False
+    both_ways: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     expected: Annotated[float, Field(gt=0)] = 100.0
     smoothing: Annotated[float, Field(ge=0)] = 0.0

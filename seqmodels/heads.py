@@ -27,8 +27,9 @@ class HeadSpec:
     """What a builder needs. ``per_step``: logits ``(B, T, C)`` instead of ``(B, C)``.
 
     ``hidden``, ``components`` (fixed temporal components that the head sees), ``clusters`` (of NetVLAD), and
-    ``layers``, ``window`` (steps to each side, None for all) and ``causal`` (of attention), and ``expected`` (positive
-    points in a batch, of a pyramid) are ignored by heads without them.
+    ``layers``, ``window`` (steps to each side, None for all) and ``causal`` (no later steps; of attention, and of
+    recurrent heads over steps), ``both_ways`` (of recurrent heads over videos; those over steps read both ways unless
+    they are causal) and ``expected`` (positive points in a batch, of a pyramid) are ignored by heads without them.
     """
 
     width: int
@@ -40,6 +41,7 @@ class HeadSpec:
     layers: int = 2
     window: int | None = None
     causal: bool = False
+    both_ways: bool = False
     dropout: float = 0.3
     expected: float = 100.0
 
@@ -76,6 +78,7 @@ def _recurrent(spec: HeadSpec, cell: type[nn.LSTM] | type[nn.GRU]) -> Head:
         components=spec.components,
         dropout=spec.dropout,
         cell=cell,
+        both_ways=not spec.causal if spec.per_step else spec.both_ways,
     )
 
 

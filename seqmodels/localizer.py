@@ -43,7 +43,8 @@ class Localizer(nn.Module, ABC):
         Raises:
             ValueError: features of another width, or none.
         """
-        check_batch(features[None], torch.ones(1, len(features), dtype=torch.bool), width=self.inputs.width)
+        mask = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+        check_batch(features[None], mask, width=self.inputs.width)
         return self.find_in(self.inputs(features))
 
     def fit_segments(self, lengths: Tensor) -> None:

@@ -48,8 +48,8 @@ class PyramidHead(Localizer):
     2048 features and the paper's 512 channels); without it, maxima over time alone (TemporalMaxer, Tang, Kim & Sohn
     2023, 7 million). TemporalMaxer's own assignment of points to segments is replaced by ActionFormer's.
 
-    ``dropout`` is of the inputs (the papers have none), ``drop`` of whole ways through the blocks. ``expected``: positive
-    points in a batch, before training has counted them (100 for THUMOS14).
+    ``dropout`` is of the inputs (the papers have none), ``drop`` of whole ways through the blocks. ``expected``:
+    positive points in a batch, before training has counted them (100 for THUMOS14).
     """
 
     positives: Tensor

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqmodels.head import Head
+from seqmodels.recurrent import RecurrentHead
 
 WINDOW = 4096
 """Steps that get their logits at once."""
@@ -18,8 +19,10 @@ def step_logits(head: Head, features: Tensor, times: Tensor, *, window: int = WI
 
     A head whose steps look at most ``head.context`` steps far gets windows with that much around them: the logits
     are those of the whole sequence, up to the rounding of other sums, and the memory is that of one window. A head
-    without such a bound gets the whole sequence.
+    that answers as steps come carries its state from window to window. Any other gets the whole sequence.
     """
+    if isinstance(head, RecurrentHead) and not head.both_ways:
+        return _carried(head, features, window)
     if head.context is None:
         return _logits(head, features, times)
     parts = []
@@ -30,6 +33,16 @@ def step_logits(head: Head, features: Tensor, times: Tensor, *, window: int = WI
     return torch.cat(parts)
 
 
+def _carried(head: RecurrentHead, features: Tensor, window: int) -> Tensor:
+    parts, state = [], None
+    for first in range(0, len(features), window):
+        logits, state = head.stream(features[None, first : first + window], state)
+        parts.append(logits[0])
+    return torch.cat(parts)
+
+
 def _logits(head: Head, features: Tensor, times: Tensor) -> Tensor:
-    logits: Tensor = head(features[None], torch.ones(1, len(features), dtype=torch.bool), times[None])[0]
+    logits: Tensor = head(
+        features[None], torch.ones(1, len(features), dtype=torch.bool, device=features.device), times[None]
+    )[0]
     return logits

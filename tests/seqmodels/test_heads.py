@@ -1,5 +1,7 @@
 """What every head must do, and what the order task needs of the recurrent one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,27 @@ class TestEveryHead:
         head.inputs.fit(list(features * 100 - 5))
         torch.testing.assert_close(head(features * 100 - 5, mask), before, rtol=1e-3, atol=1e-3)
 
+    def test_learns_eight_sequences_by_heart(self, name: str, per_step: bool) -> None:
+        torch.manual_seed(0)
+        features, mask = batch(*range(12, 20))
+        spec = HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=per_step, hidden=32, dropout=0.0)
+        head = HEADS[name](spec)
+        head.inputs.fit([row[real] for row, real in zip(features, mask, strict=True)])
+        wanted = torch.arange(8) % CLASSES
+        if per_step:
+            of_step = features[..., :CLASSES].argmax(dim=-1)
+            blind = name in ("mean", "max", "attention-pool", "netvlad")  # the same answer for all steps of a video
+            wanted = (wanted[:, None].expand(mask.shape) if blind else of_step)[mask]
+        optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
+        for _ in range(300):
+            logits = head(features, mask)[mask] if per_step else head(features, mask)
+            if (logits.argmax(dim=-1) == wanted).all():
+                break
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits, wanted).backward()
+            optimizer.step()
+        assert (logits.argmax(dim=-1) == wanted).all()
+
     def test_refuses_what_does_not_fit(self, name: str, per_step: bool) -> None:
         head = built(name, per_step)
         features, mask = batch(4, 3)
@@ -92,6 +115,41 @@ class TestEveryHead:
             head(features, torch.zeros_like(mask))
         with pytest.raises(ValueError, match="real steps come first"):
             head(features, mask.flip(1))
+
+
+def test_both_ways_reads_the_end_first_too() -> None:
+    torch.manual_seed(0)
+    spec = HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=False, hidden=8, components=6, both_ways=True)
+    head = HEADS["lstm"](spec).eval()
+    features, mask = batch(5, 9)
+    cells, steps = head.cells, head.inputs(features[1:])  # type: ignore[operator, union-attr]
+    forward = cells(steps)[1][0][0]  # type: ignore[operator]
+    backward = cells(steps)[1][0][1]  # type: ignore[operator]
+    expected = head.out(torch.cat((forward, backward), dim=1))  # type: ignore[operator]
+    torch.testing.assert_close(head(features, mask)[1:], expected)
+    torch.testing.assert_close(head(features[:1, :5], mask[:1, :5])[0], head(features, mask)[0])
+
+
+LONG = """
+import resource, torch
+from seqmodels import HEADS, LOCALIZERS, HeadSpec
+from seqmodels.windows import step_logits
+torch.set_num_threads(1)
+features, times = torch.randn(100_000, 16), torch.arange(100_000.0)
+spec = HeadSpec(width=16, n_classes=2, per_step=True, hidden=8, window=32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name, build in HEADS.items():
+    assert step_logits(build(spec).eval(), features, times).shape == (100_000, 2), name
+for name, build in LOCALIZERS.items():
+    build(spec).eval().find(features)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_hundred_thousand_steps_need_little_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400_000  # KiB; a map of all pairs of steps alone would be 37 GiB
 
 
 def test_pooling_ignores_order_and_lstm_does_not() -> None:
