@@ -31,6 +31,9 @@ app = typer.Typer(
     epilog="Begin with: untrimmed demo",
 )
 
+Labels = Annotated[
+    Path, typer.Option(help="Labels: ActivityNet's JSON; for detect AVA's csv files, by their folder or one of them.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
@@ -68,9 +71,10 @@ STOPPED = 130
 _GO_ON = frozenset({"extract", "demo"})
 _HEADS = (
     "For classify and label: mean, max, linear, svm, attention-pool, netvlad, lstm (the default), gru, attention;"
-    " for label also ms-tcn; for localize: actionformer (the default), temporalmaxer, proposals, watershed."
+    " for label also ms-tcn; for localize: actionformer (the default), temporalmaxer, proposals, watershed;"
+    " for detect: bank-nonlocal (the default), bank-max, bank-mean, bank-none."
 )
-_SET = "key=value, more than once; defaults: " + ", ".join(
+_SET = "key=value, more than once; defaults, where the head has none of its own: " + ", ".join(
     f"{key}={field.default}" for key, field in TrainSettings.model_fields.items()
 )
 
@@ -564,11 +568,13 @@ def train(
     task: Annotated[
         str,
         typer.Argument(
-            help="classify (one label a video), label (every clip) or localize (from when to when).", metavar="TASK"
+            help="classify (one label a video), label (every clip), localize (from when to when) or detect (who does"
+            " what, each second).",
+            metavar="TASK",
         ),
     ],
     store: Store,
-    annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
+    annotations: Labels,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the run.")],
     head: Annotated[str | None, typer.Option(help=_HEADS)] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help=_SET)] = None,
@@ -613,7 +619,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
     store: Store,
-    annotations: Annotated[Path, typer.Option(help="Labels, in ActivityNet's JSON form.")],
+    annotations: Labels,
     subset: Annotated[str, typer.Option(help="Which subset to score.")] = "validation",
     join: Join = None,
     as_json: Json = False,

@@ -1,6 +1,7 @@
 """The command line as its users meet it: exit codes, messages without tracebacks, JSON on stdout alone."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from extract.store import FeatureStore
 from pipelines import cli
 from pipelines.demo import World, demo_lines, run_demo
 from pipelines.extraction import Options, run_extraction
-from seqmodels import HEADS, STEPS_ONLY
+from pipelines.tasks import TASKS
 
 
 def untrimmed(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -32,7 +33,10 @@ def test_help_of_every_command_has_an_example() -> None:
 
 
 def test_help_names_every_head() -> None:
-    assert f"{', '.join(name for name in HEADS if name not in STEPS_ONLY)} or ms-tcn (label only)." == cli._HEADS
+    for task in TASKS.values():
+        assert task.name in cli._HEADS
+        assert f"{task.default} (the default)" in cli._HEADS
+        assert all(re.search(rf"\b{head}\b", cli._HEADS) for head in task.heads)
 
 
 def test_extract_prints_json_alone_on_stdout(archive: Path, tmp_path: Path) -> None:
