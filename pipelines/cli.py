@@ -582,6 +582,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
     seeds: Annotated[int, typer.Option(help="Train with so many seeds, from --seed on: mean and spread.", min=1)] = 1,
     device: Device = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write the curves there, for TensorBoard.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     _verbose: Verbose = False,
@@ -591,6 +592,7 @@ def train(
     from pipelines.joined import open_stores
     from pipelines.seeds import train_seeds
     from pipelines.show import evaluation_lines, follow_training, run_lines
+    from pipelines.tensorboard import with_tensorboard
     from pipelines.training import checked_head, checked_task
     from pipelines.training import train as run
 
@@ -605,10 +607,13 @@ def train(
     }
     with Meter(f"train {name}", quiet=quiet) as meter:
         opened = open_stores(store, join or [])
+        follow = follow_training(meter, seeds)
+        if tensorboard is not None:
+            follow = with_tensorboard(tensorboard, follow)
         if seeds > 1:
-            summary = train_seeds(task, opened, seeds=seeds, on_progress=follow_training(meter, seeds), **options)
+            summary = train_seeds(task, opened, seeds=seeds, on_progress=follow, **options)
         else:
-            trained = run(task, opened, on_progress=partial(follow_training(meter, 1), 0), **options)
+            trained = run(task, opened, on_progress=partial(follow, 0), **options)
     if seeds > 1:
         _print_result({"run": str(output), **summary}, evaluation_lines(summary["result"] or {}), as_json=as_json)
     else:

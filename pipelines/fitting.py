@@ -19,6 +19,7 @@ from extract.prefetch import Prefetch
 from pipelines.config import TrainSettings
 from pipelines.dataset import Examples
 from pipelines.tasks import Task
+from pipelines.tasks.task import Batch
 
 VALIDATIONS = 5
 """How often, at most, a training is measured on the validation subset on its way (more often with ``patience``)."""
@@ -152,18 +153,27 @@ def _epoch(loop: Loop) -> float:
     total, count = 0.0, 0
     with Prefetch(loop.task.batches(loop.examples, loop.settings, loop.rng), AHEAD) as batches:
         for size, batch in batches:
-            with torch.autocast(loop.device.type, torch.bfloat16, enabled=loop.settings.bf16):
-                loss = loop.task.loss(loop.head, batch.to(loop.device), loop.settings)
-            loop.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(loop.head.parameters(), loop.settings.clip_norm)
-            loop.optimizer.step()
-            loop.rates.step()
-            if loop.average is not None:
-                loop.average.update_parameters(loop.head)
-            total, count = total + size * _finite(loss.item(), loop), count + size
+            total, count = total + size * learn(loop, batch), count + size
     loop.waiting_s += batches.waiting_s
     return total / count
+
+
+def learn(loop: Loop, batch: Batch) -> float:
+    """One step of the optimizer; the loss before it comes back.
+
+    Raises:
+        UsageError: the loss is not finite.
+    """
+    with torch.autocast(loop.device.type, torch.bfloat16, enabled=loop.settings.bf16):
+        loss = loop.task.loss(loop.head, batch.to(loop.device), loop.settings)
+    loop.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(loop.head.parameters(), loop.settings.clip_norm)
+    loop.optimizer.step()
+    loop.rates.step()
+    if loop.average is not None:
+        loop.average.update_parameters(loop.head)
+    return _finite(loss.item(), loop)
 
 
 def _finite(loss: float, loop: Loop) -> float:

@@ -166,3 +166,17 @@ def test_another_store_s_features_do_not_go_on(world: World, tmp_path: Path) -> 
     other = replace(world.store, recipe_digest="d2")
     with pytest.raises(UsageError, match="recipe_digest: 'd1' then, 'd2' now"):
         train("label", other, annotations=world.path, out=tmp_path / "run", settings=SETTINGS)
+
+
+def test_tensorboard_is_told_of_every_epoch(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from pipelines.tensorboard import with_tensorboard
+
+    seen: list[int] = []
+    follow = with_tensorboard(tmp_path, lambda _, now: seen.append(now.epoch))
+    for epoch, value in ((1, None), (2, 0.5)):
+        follow(0, Progress(epoch, 2, 1 / epoch, "map", value))
+    found = accumulator.EventAccumulator(str(tmp_path / "seed-0")).Reload()
+    assert [(each.step, each.value) for each in found.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+    assert [(each.step, each.value) for each in found.Scalars("map")] == [(2, 0.5)]
+    assert seen == [1, 2]
