@@ -1,12 +1,11 @@
 """Data sets of motion worlds: trimmed clips, untrimmed videos, order and memory tasks, as real video files.
 
 ``DIR/videos/`` holds the files, ``DIR/annotations.json`` the task's labels (ActivityNet form), ``DIR/verbs.json``
-every performance (ActivityNet form), ``DIR/boxes.csv`` the performers once a second (AVA form: video, second,
-x1, y1, x2, y2 in 0..1, action number, person) with ``DIR/actions.pbtxt`` for the numbers, and, for trimmed clips,
-``DIR/kinetics.csv`` (label, youtube_id, time_start, time_end, split).
-
-The memory world has the performers in ``DIR/ava_train.csv`` and ``DIR/ava_val.csv`` with ``DIR/ava_actions.pbtxt``;
-its ``DIR/boxes.csv`` holds what a detector might find (FAIR's form: video, second, x1, y1, x2, y2, nothing, score).
+every performance (ActivityNet form), ``DIR/ava_train.csv`` and ``DIR/ava_val.csv`` the performers of each subset once a
+second (AVA form: video, second, x1, y1, x2, y2 in 0..1, action number, person) with ``DIR/actions.pbtxt`` for the
+numbers, ``DIR/boxes.csv`` the performers of all videos in the same form, but for the memory world what a detector might
+find (FAIR's form: video, second, x1, y1, x2, y2, nothing, score), and, for trimmed clips, ``DIR/kinetics.csv``
+(label, youtube_id, time_start, time_end, split).
 """
 
 import csv
@@ -113,11 +112,12 @@ def synthesize(
     try:
         write_activitynet(annotations, out / "annotations.json")
         write_activitynet(_annotations(scripts, _verb_segments), out / "verbs.json")
+        names = CLASSES if kind == "memory" else VERBS
+        _write_ava(out, scripts, seen, names)
         if kind == "memory":
-            _write_ava(out, scripts, seen)
+            _write_detections(out / "boxes.csv", seen)
         else:
-            _write_rows(out / "boxes.csv", [(video, seen[video].performers) for video in sorted(seen)], VERBS)
-            _write_names(out / "actions.pbtxt", VERBS)
+            _write_rows(out / "boxes.csv", seen, sorted(seen), names)
         if kind == "trimmed":
             _write_kinetics(out / "kinetics.csv", scripts)
     except OSError as error:
@@ -315,11 +315,12 @@ def _segment(event: Event, label: str) -> Segment:
     return Segment(label, round(event.start_s, 3), round(event.stop_s, 3))
 
 
-def _write_rows(path: Path, videos: Sequence[tuple[str, Sequence[Row]]], names: Sequence[str]) -> None:
+def _write_rows(path: Path, seen: dict[str, Seen], videos: Sequence[str], names: Sequence[str]) -> None:
+    """The performers in ``videos``."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        for video_id, performers in videos:
-            for second, actor, label, box in performers:
+        for video_id in videos:
+            for second, actor, label, box in seen[video_id].performers:
                 rows.writerow([video_id, second, *(f"{x:.4f}" for x in box), names.index(label) + 1, actor])
 
 
@@ -328,13 +329,18 @@ def _write_names(path: Path, names: Sequence[str]) -> None:
     path.write_text("".join(items), encoding="utf-8")
 
 
-def _write_ava(out: Path, scripts: Sequence[Script], seen: dict[str, Seen]) -> None:
-    """Truth and detections of the memory world."""
+def _write_ava(out: Path, scripts: Sequence[Script], seen: dict[str, Seen], names: Sequence[str]) -> None:
+    """The performers of each subset, and the class list."""
     for subset, name in (("training", "ava_train.csv"), ("validation", "ava_val.csv")):
         videos = sorted(script.video_id for script in scripts if script.subset == subset)
-        _write_rows(out / name, [(video, seen[video].performers) for video in videos], CLASSES)
-    _write_names(out / "ava_actions.pbtxt", CLASSES)
-    with (out / "boxes.csv").open("w", newline="", encoding="utf-8") as file:
+        if videos:
+            _write_rows(out / name, seen, videos, names)
+    _write_names(out / "actions.pbtxt", names)
+
+
+def _write_detections(path: Path, seen: dict[str, Seen]) -> None:
+    """What a detector might find."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         for video in sorted(seen):
             for found in seen[video].detections:

@@ -177,6 +177,9 @@ def test_annotations_in_the_fields_formats(tmp_path: Path) -> None:
         assert 0 <= float(x1) < float(x2) <= 1
         assert 0 <= float(y1) < float(y2) <= 1
     assert f"name: {json.dumps(VERBS[0])}" in (tmp_path / "w/actions.pbtxt").read_text()
+    ava = read_ava(tmp_path / "w")
+    assert ava.classes == tuple(VERBS)
+    assert sum(len(video) for videos in ava.subsets.values() for video in videos.values()) == len(rows)
     synthesize("trimmed", tmp_path / "t", videos=2, seconds=1.0, workers=1)
     with (tmp_path / "t/kinetics.csv").open(newline="") as file:
         header, *clips = csv.reader(file)
@@ -245,8 +248,8 @@ def test_memory_world_in_avas_forms(tmp_path: Path) -> None:
     files = sorted(str(p.relative_to(world)) for p in world.rglob("*") if p.is_file())
     assert filecmp.cmpfiles(world, tmp_path / "b", files, shallow=False)[0] == files
     assert [name for name in files if "videos" not in name] == [
+        "actions.pbtxt",
         "annotations.json",
-        "ava_actions.pbtxt",
         "ava_train.csv",
         "ava_val.csv",
         "boxes.csv",
