@@ -16,7 +16,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class TrainSettings(BaseModel):
     """How a head is trained; written beside the result. `HEAD_SETTINGS` has what single heads do otherwise by default.
 
-    Of the loop: ``warmup`` is the share of all iterations with a rising learning rate, ``clip_norm`` the largest
+    Of the loop: ``iterations`` is the least number of batches, for which few videos are shown in more than ``epochs``
+    epochs, ``warmup`` is the share of all iterations with a rising learning rate, ``clip_norm`` the largest
     gradient norm, ``ema`` the decay of the running mean of the weights that is kept in their place (0: the weights
     themselves), ``patience`` the number of epochs without a better official figure on the validation subset after which
     the training ends with the best weights (0: it goes to its end, and nothing is chosen by these labels), ``bf16``
@@ -38,6 +39,7 @@ class TrainSettings(BaseModel):
 
     epochs: Positive = 60
     batch: Positive = 8
+    iterations: Natural = 0
     lr: Annotated[float, Field(gt=0)] = 0.01
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Fraction = 0.1
@@ -67,6 +69,7 @@ class TrainSettings(BaseModel):
 
 _SEGMENTS: dict[str, object] = {
     "epochs": 30,
+    "iterations": 300,
     "batch": 4,
     "lr": 0.001,
     "weight_decay": 0.05,
@@ -78,7 +81,7 @@ _SEGMENTS: dict[str, object] = {
 }
 _BOXES: dict[str, object] = {"epochs": 30, "batch": 64, "lr": 0.0005, "hidden": 128}
 HEAD_SETTINGS: dict[str, dict[str, object]] = {
-    "ms-tcn": {"smoothing": 0.15},
+    "ms-tcn": {"lr": 0.005, "batch": 4},
     "actionformer": _SEGMENTS,
     "temporalmaxer": _SEGMENTS,
     "proposals": _SEGMENTS,

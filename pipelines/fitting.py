@@ -71,16 +71,22 @@ class Loop:
         others = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
-        iterations = settings.epochs * self.task.n_batches(self.examples, settings)
+        iterations = self.epochs * self.task.n_batches(self.examples, settings)
         self.rates = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule(iterations, settings.warmup))
         average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(head, multi_avg_fn=average, use_buffers=True) if settings.ema else None
 
     @property
+    def epochs(self) -> int:
+        """How many there will be, unless ``patience`` ends them."""
+        least = math.ceil(self.settings.iterations / self.task.n_batches(self.examples, self.settings))
+        return max(self.settings.epochs, least)
+
+    @property
     def ended(self) -> bool:
         """Whether no epoch is left."""
         patience = self.settings.patience
-        return self.epoch >= self.settings.epochs or (patience > 0 and self.stale >= patience)
+        return self.epoch >= self.epochs or (patience > 0 and self.stale >= patience)
 
     @property
     def shown(self) -> nn.Module:
@@ -140,7 +146,7 @@ def fit(
             _remember_best(loop, value)
         figures = None if measured is None else measured["metrics"]
         loop.figures.append({"epoch": loop.epoch, "loss": loss, "validation": figures})
-        on_progress(Progress(loop.epoch, loop.settings.epochs, loss, loop.task.metric, value))
+        on_progress(Progress(loop.epoch, loop.epochs, loss, loop.task.metric, value))
         on_epoch(loop)
     if loop.best is not None:
         loop.shown.load_state_dict(loop.best[1])
@@ -187,8 +193,8 @@ def _finite(loss: float, loop: Loop) -> float:
 
 def _measured(loop: Loop) -> dict[str, Any] | None:
     """The official figures of the validation videos, where it is time for them."""
-    every = 1 if loop.settings.patience else math.ceil(loop.settings.epochs / VALIDATIONS)
-    if loop.epoch % every and loop.epoch != loop.settings.epochs:
+    every = 1 if loop.settings.patience else math.ceil(loop.epochs / VALIDATIONS)
+    if loop.epoch % every and loop.epoch != loop.epochs:
         return None
     return figures(loop.task, loop.shown, loop.held_out, len(loop.examples.classes))
 

@@ -19,7 +19,7 @@ from seqmodels.segments import Found
 
 TASK = TASKS["localize"]
 RNG = np.random.default_rng(0)
-FAST = {"epochs": 12, "hidden": 32, "lr": 0.003, "batch": 2, "ema": 0.8}
+FAST = {"epochs": 12, "iterations": 0, "hidden": 32, "lr": 0.003, "batch": 2, "ema": 0.8}
 
 
 @pytest.fixture(scope="module")

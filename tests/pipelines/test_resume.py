@@ -147,7 +147,7 @@ def test_curves_are_a_picture(world: World, tmp_path: Path) -> None:
 
 def test_features_that_are_waited_for_are_counted(tmp_path: Path) -> None:
     world = action_world(tmp_path, training=4, validation=2)
-    settings = checked_settings({"epochs": 1, "hidden": 16}, "temporalmaxer")
+    settings = checked_settings({"epochs": 1, "iterations": 0, "hidden": 16}, "temporalmaxer")
     asked: dict[str, Any] = {"annotations": world.path, "out": tmp_path / "run", "settings": settings}
     run = train("localize", world.store, head="temporalmaxer", **asked)
     assert 0 <= run.record["waiting_for_features_s"] <= run.record["seconds"]
@@ -180,3 +180,9 @@ def test_tensorboard_is_told_of_every_epoch(tmp_path: Path) -> None:
     assert [(each.step, each.value) for each in found.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
     assert [(each.step, each.value) for each in found.Scalars("map")] == [(2, 0.5)]
     assert seen == [1, 2]
+
+
+def test_few_videos_are_shown_more_often(world: World, tmp_path: Path) -> None:
+    settings = TrainSettings(epochs=2, batch=4, hidden=8, iterations=9)  # two batches of six videos
+    run = train("label", world.store, annotations=world.path, out=tmp_path / "run", settings=settings)
+    assert run.record["epochs"] == 5
