@@ -10,7 +10,7 @@ import csv
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError
+from pipelines.notes import noted, shown
 from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameMap, frame_map
 
 SUBSETS = {"train": "training", "val": "validation"}
@@ -25,7 +26,6 @@ PIXELS = 2.0
 """A coordinate beyond it is no part of a frame; AVA's own files have some slightly over 1."""
 _NOT_TRUTH = re.compile(r"excluded|box|detection|prediction|proposal", re.IGNORECASE)
 _WORD = re.compile(r"(?<![a-zA-Z])(train|val)(?![a-zA-Z])")
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,7 @@ def read_ava(path: str | Path) -> Ava:
     for name, videos in subsets.items():
         seen = {int(action) for video in videos.values() for action in np.unique(video.action)}
         unseen = [label for i, label in enumerate(classes) if i not in seen]
-        notes += _note(unseen, f"classes of {len(classes)} have no row in {files[name].name}")
+        notes += noted(unseen, f"classes of {len(classes)} have no row in {files[name].name}")
     return Ava(classes, numbers, subsets, tuple(notes))
 
 
@@ -215,7 +215,7 @@ def _files_in(folder: Path) -> dict[str, Path]:
         found = [file for file in truths if (match := _last_word(file.name)) and match.group() == word]
         if len(found) > 1:
             raise InputError(
-                f"{folder} has {len(found)} files of subset {subset}: {_list(file.name for file in found)};"
+                f"{folder} has {len(found)} files of subset {subset}: {shown(file.name for file in found)};"
                 " expected one. Name the file in place of the folder"
             )
         if found:
@@ -237,7 +237,7 @@ def _read_classes(folder: Path) -> dict[int, str]:
         )
     if len(lists) > 1:
         raise InputError(
-            f"{folder} has {len(lists)} class lists: {_list(file.name for file in lists)}; expected one .pbtxt."
+            f"{folder} has {len(lists)} class lists: {shown(file.name for file in lists)}; expected one .pbtxt."
             " Leave the one to use there (official figures are of the 60 classes of …for_activitynet…), move the others"
         )
     return read_class_list(lists[0])
@@ -319,9 +319,9 @@ def _read_subset(
     if unknown:
         notes.append(
             f"{file.name}: {unknown.total()} rows have an action number that the class list does not have; they are"
-            f" left out, as the official evaluation does: {_list(f'{n} ({k})' for n, k in sorted(unknown.items()))}"
+            f" left out, as the official evaluation does: {shown(f'{n} ({k})' for n, k in sorted(unknown.items()))}"
         )
-    notes += _note(flat, f"boxes of {file.name} have no area (x2 <= x1 or y2 <= y1); they are left out")
+    notes += noted(flat, f"boxes of {file.name} have no area (x2 <= x1 or y2 <= y1); they are left out")
     if gone:
         notes.append(f"{file.name}: {gone} rows are on excluded frames; they are left out")
     return {
@@ -357,7 +357,7 @@ def _read_rows(file: Path) -> list[tuple[int, _Row]]:
     _check_rows(file, bad, "video,second,x1,y1,x2,y2,action number[,person], or video,second, without a header")
     if pixels:
         raise InputError(
-            f"{file}: {len(pixels)} of {len(rows)} boxes lie far outside the frame: {_list(pixels)}; expected parts of"
+            f"{file}: {len(pixels)} of {len(rows)} boxes lie far outside the frame: {shown(pixels)}; expected parts of"
             " the frame, 0..1. Are these pixels? Divide x by the frame's width and y by its height"
         )
     if not rows:
@@ -385,7 +385,7 @@ def _parsed(cells: Sequence[str]) -> _Row:
 
 def _check_rows(file: Path, bad: Sequence[str], expected: str) -> None:
     if bad:
-        raise InputError(f"{file}: {len(bad)} rows cannot be read: {_list(bad)}; expected {expected}. Correct the file")
+        raise InputError(f"{file}: {len(bad)} rows cannot be read: {shown(bad)}; expected {expected}. Correct the file")
 
 
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -404,13 +404,3 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected one of AVA's files") from error
     except ValueError as error:
         raise InputError(f"{path}: not text in UTF-8 ({error}); expected one of AVA's files") from error
-
-
-def _note(values: Sequence[str], what: str) -> list[str]:
-    return [f"{len(values)} {what}: {_list(values)}"] if values else []
-
-
-def _list(values: Iterable[str]) -> str:
-    kept = list(values)
-    more = f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else ""
-    return ", ".join(kept[:_SHOWN]) + more

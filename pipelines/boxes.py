@@ -15,9 +15,9 @@ import numpy as np
 
 from extract.boxes import Boxes
 from extract.errors import InputError
+from pipelines.notes import shown
 
 _ROUNDING = 0.01  # of a frame: how far outside it a coordinate may lie
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def read_boxes(path: str | Path) -> BoxFile:
         elif kept.score is not None or kept not in seen:
             seen.add(kept)
             found[row.video].append(kept)
-    notes = [f"{file}: {len(empty)} boxes are reversed or empty, and left out: {_some(empty)}"] if empty else []
+    notes = [f"{file}: {len(empty)} boxes are reversed or empty, and left out: {shown(empty)}"] if empty else []
     return BoxFile(str(file), {video: _boxes(kept) for video, kept in found.items()}, tuple(notes))
 
 
@@ -91,9 +91,9 @@ def boxes_of(file: BoxFile, video_ids: Sequence[str]) -> tuple[dict[str, Boxes],
     without = [video_id for video_id, own in boxes.items() if not len(own)]
     notes = list(file.notes)
     if unknown:
-        notes.append(f"{file.path}: {len(unknown)} videos with boxes are not among those given: {_some(unknown)}")
+        notes.append(f"{file.path}: {len(unknown)} videos with boxes are not among those given: {shown(unknown)}")
     if without:
-        notes.append(f"{len(without)} videos have no box in {file.path} and get no rows: {_some(without)}")
+        notes.append(f"{len(without)} videos have no box in {file.path} and get no rows: {shown(without)}")
     return boxes, notes
 
 
@@ -159,8 +159,3 @@ def _boxes(rows: list[_Row]) -> Boxes:
         np.array([row.box for row in rows], np.float32),
         np.array([1.0 if row.score is None else row.score for row in rows], np.float32),
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

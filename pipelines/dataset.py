@@ -5,7 +5,7 @@ T time steps (clips), D feature width, C classes.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from extract.errors import InputError
 from pipelines.annotations import OVERSHOOT_S, Annotations, VideoAnnotation
+from pipelines.notes import noted, shown
 
 Read = Callable[[], NDArray[np.floating[Any]]]
 Target = Callable[[VideoAnnotation, NDArray[np.float64], Sequence[str]], Any]
 """What is to be learnt of a video, from its annotation, the centres of its steps ``(T,)`` and the classes."""
 
-_SHOWN = 5
 MEMORY_SHARE = 4  # a quarter of the machine's memory holds features; those beyond it are read again and again
 
 
@@ -208,7 +208,7 @@ def load_examples(
             unseen.update(_labels_on_no_step(video, centre_s))
     _check_unit(late, sum(len(video.segments) for video in videos))
     notes = [
-        *_note(late, "segments end after their video does"),
+        *noted(late, "segments end after their video does"),
         *matching_notes(
             [video.video_id for video in chosen.videos],
             matches,
@@ -216,7 +216,7 @@ def load_examples(
             store,
             subset,
         ),
-        *_note(damaged, "videos have clips of damaged stretches; they are used"),
+        *noted(damaged, "videos have clips of damaged stretches; they are used"),
         *_unseen_notes(unseen),
     ]
     return Examples(tuple(items), names, tuple(notes))
@@ -304,8 +304,8 @@ def matching_notes(
     named = {_stem(video_id) for video_id in annotated}
     extra = [video_id for video_id in store if _stem(video_id) not in named]
     return [
-        *_note(missing, f"videos of subset {subset!r} are annotated but not in the store; they are left out"),
-        *_note(extra, "videos are in the store but not annotated; they are left out"),
+        *noted(missing, f"videos of subset {subset!r} are annotated but not in the store; they are left out"),
+        *noted(extra, "videos are in the store but not annotated; they are left out"),
     ]
 
 
@@ -316,14 +316,3 @@ def _unseen_notes(unseen: Counter[str]) -> list[str]:
         f"{unseen.total()} segments hold the centre of no step (too short or too late) and label nothing:"
         f" {shown([f'{label} ({count})' for label, count in unseen.most_common()])}"
     ]
-
-
-def _note(videos: Sequence[str], what: str) -> list[str]:
-    return [f"{len(videos)} {what}: {shown(videos)}"] if videos else []
-
-
-def shown(values: Iterable[str]) -> str:
-    """The first few, and how many more."""
-    kept = list(values)
-    more = f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else ""
-    return (", ".join(kept[:_SHOWN]) + more) or "none"

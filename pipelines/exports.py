@@ -24,11 +24,11 @@ from extract.errors import InputError, MachineError, StoreError, UsageError
 from extract.sources import SUFFIXES
 from extract.store import FeatureSequence, FeatureStore
 from pipelines.annotations import VideoAnnotation, read_activitynet
+from pipelines.notes import noted
 
 LAYOUTS = ("npy", "npz", "actionformer", "opentad")
 UNLABELLED = "unlabelled"  # subset of videos that no annotation names
 _CLOCK_S = 1e-3  # what rounding of a container's clock may add
-_SHOWN = 5
 _LISTED = 20
 
 
@@ -237,16 +237,10 @@ def _labels(store: FeatureStore, file: str | Path | None) -> tuple[dict[str, Vid
     matches = match_ids(list(videos), list(store))
     labels = {stored_id: videos[video_id] for video_id, stored_id in matches.items()}
     notes = [
-        *_note((key for key in videos if key not in matches), "annotated videos are not in the store"),
-        *_note((key for key in store if key not in labels), f"videos are not annotated: subset {UNLABELLED!r}"),
+        *noted((key for key in videos if key not in matches), "annotated videos are not in the store"),
+        *noted((key for key in store if key not in labels), f"videos are not annotated: subset {UNLABELLED!r}"),
     ]
     return labels, notes
-
-
-def _note(videos: Iterable[str], what: str) -> list[str]:
-    named = list(videos)
-    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-    return [f"{len(named)} {what}: {', '.join(named[:_SHOWN])}{more}"] if named else []
 
 
 def _files(

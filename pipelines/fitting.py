@@ -103,6 +103,7 @@ class Loop:
             "waiting_s": self.waiting_s,
             "rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "head": self.head.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -114,7 +115,9 @@ class Loop:
         self.epoch, self.figures, self.best = state["epoch"], list(state["figures"]), state["best"]
         self.stale, self.waiting_s = state["stale"], state["waiting_s"]
         self.rng.bit_generator.state = state["rng"]
-        torch.set_rng_state(state["torch_rng"])
+        torch.set_rng_state(state["torch_rng"].cpu())
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.head.load_state_dict(state["head"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

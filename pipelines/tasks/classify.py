@@ -11,7 +11,8 @@ from torch import Tensor
 from extract.errors import InputError
 from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
-from pipelines.dataset import Example, Examples, shown
+from pipelines.dataset import Example, Examples
+from pipelines.notes import shown
 from pipelines.tasks.label import constant_chance
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of

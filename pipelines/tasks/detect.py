@@ -18,7 +18,8 @@ from extract.errors import InputError
 from pipelines.ava import Ava, AvaVideo, BoxScores, ava_frame_map, read_ava
 from pipelines.banks import bank_of
 from pipelines.config import TrainSettings
-from pipelines.dataset import Example, Examples, Shelf, Store, match_ids, matching_notes, shown
+from pipelines.dataset import Example, Examples, Shelf, Store, match_ids, matching_notes
+from pipelines.notes import shown
 from pipelines.tasks.task import Task, class_notes, device_of
 from pipelines.tracks import ious
 from seqmodels import DETECTORS, BankHead, detection_loss, probabilities

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from extract.errors import InputError
 from pipelines.annotations import Annotations, Segment, VideoAnnotation
+from pipelines.config import TrainSettings
 from pipelines.dataset import match_ids
 from pipelines.tasks import TASKS
 
@@ -134,3 +135,14 @@ def test_collate_pads_with_zeros() -> None:
     assert targets[..., 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     whole = TASKS["classify"].load(store, annotations, subset="training").items
     assert torch.equal(TASKS["classify"].collate(whole).targets, torch.tensor([0, 0]))
+
+
+def test_balanced_classes_come_equally_often() -> None:
+    videos = {f"v{number}": [("rare" if number < 3 else "common", 0.0, 5.0)] for number in range(30)}
+    store = MemoryStore({video_id: Clips() for video_id in videos})
+    examples = TASKS["classify"].load(store, annotated(**videos), subset="training")
+    rng, settings = np.random.default_rng(0), TrainSettings(balanced=True, batch=30)
+    epochs = [TASKS["classify"].batches(examples, settings, rng) for _ in range(40)]
+    targets = torch.cat([batch.targets for epoch in epochs for _, batch in epoch])  # type: ignore[attr-defined]
+    assert len(targets) == 1200
+    assert 0.45 < (targets == examples.classes.index("rare")).float().mean() < 0.55

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from drawn import World, action_world, label_world
 
 from extract.errors import InputError, UsageError
@@ -15,6 +16,7 @@ from pipelines.config import TrainSettings, checked_settings
 from pipelines.evaluation import evaluate
 from pipelines.fitting import Progress
 from pipelines.seeds import train_seeds
+from pipelines.tasks import TASKS
 from pipelines.training import train
 
 SETTINGS = TrainSettings(epochs=6, hidden=16, ema=0.9, patience=5)
@@ -186,3 +188,15 @@ def test_few_videos_are_shown_more_often(world: World, tmp_path: Path) -> None:
     settings = TrainSettings(epochs=2, batch=4, hidden=8, iterations=9)  # two batches of six videos
     run = train("label", world.store, annotations=world.path, out=tmp_path / "run", settings=settings)
     assert run.record["epochs"] == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("task", ["label", "localize"])
+def test_a_gpu_gives_nearly_the_same(task: str, tmp_path: Path) -> None:
+    world = action_world(tmp_path, training=6, validation=3)
+    found = []
+    for device in ("cpu", "cuda"):
+        run = train(task, world.store, annotations=world.path, out=tmp_path / device, device=device)
+        assert run.record["device"] == device
+        found.append(run.record["result"]["metrics"][TASKS[task].metric])
+    assert abs(found[0] - found[1]) < 0.1
