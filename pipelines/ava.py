@@ -193,8 +193,8 @@ def _subset_files(path: Path) -> dict[str, Path]:
     match = _last_word(path.name)
     if match is None:
         raise InputError(
-            f"{path}: its name says neither train nor val, which tells the subset; expected a file such as"
-            " ava_train_v2.2.csv, or the folder that holds it. Rename the file"
+            f"{path}: its name says neither train nor val, which tells the subset; expected AVA's annotations, a file"
+            " such as ava_train_v2.2.csv, or the folder that holds it. Rename the file, if it is one of them"
         )
     files = {}
     for word, subset in SUBSETS.items():

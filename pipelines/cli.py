@@ -591,7 +591,7 @@ def train(
     from pipelines.config import settings_from
     from pipelines.joined import open_stores
     from pipelines.seeds import train_seeds
-    from pipelines.show import evaluation_lines, follow_training, run_lines
+    from pipelines.show import follow_training, run_lines, seeds_lines
     from pipelines.tensorboard import with_tensorboard
     from pipelines.training import checked_head, checked_task
     from pipelines.training import train as run
@@ -615,7 +615,7 @@ def train(
         else:
             trained = run(task, opened, on_progress=partial(follow, 0), **options)
     if seeds > 1:
-        _print_result({"run": str(output), **summary}, evaluation_lines(summary["result"] or {}), as_json=as_json)
+        _print_result({"run": str(output), **summary}, seeds_lines(output, summary), as_json=as_json)
     else:
         _print_result({"run": str(trained.path), **trained.record}, run_lines(trained), as_json=as_json)
 

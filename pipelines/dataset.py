@@ -185,8 +185,8 @@ def load_examples(
     lost to the task, and noted. ``step_s``: see `Shelf`.
 
     Raises:
-        InputError: no video has the subset, none of its videos is in the store, most segments end after their
-            video does, or ``target`` refuses a video.
+        InputError: no video has the subset, none of its videos is in the store, its features are of boxes, most
+            segments end after their video does, or ``target`` refuses a video.
     """
     chosen = annotations.subset(subset)
     matches = match_ids([video.video_id for video in chosen.videos], list(store))
@@ -199,6 +199,7 @@ def load_examples(
     late: list[str] = []
     for video in videos:
         clips, centre_s, read = shelf.take(matches[video.video_id])
+        _check_of_clips(clips)
         wanted = target(video, centre_s, names)
         items.append(Example(video.video_id, read, centre_s, wanted, clips.duration_s))
         late += _late_segments(video, clips)
@@ -277,6 +278,14 @@ def _late_segments(video: VideoAnnotation, sequence: Clips) -> list[str]:
         for segment in video.segments
         if segment.stop_s > stop_s + OVERSHOOT_S
     ]
+
+
+def _check_of_clips(clips: Clips) -> None:
+    if getattr(clips, "box", None) is not None:
+        raise InputError(
+            "the store has features of boxes; expected features of whole clips. Extract without --boxes, or use the"
+            " task 'detect'"
+        )
 
 
 def _check_unit(late: Sequence[str], segments: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
@@ -298,8 +299,17 @@ def run_lines(run: Run) -> Iterator[str]:
     """What a training made."""
     took = f"{run.record['seconds']:.1f} s"
     yield f"trained {run.head_name} to {run.task} {len(run.classes)} classes in {took}: {run.path}"
-    result = run.record["result"]
     yield from (f"note on training: {note}" for note in run.record["notes"])
+    yield from _result_lines(run.record["result"])
+
+
+def seeds_lines(out: Path, summary: dict[str, Any]) -> Iterator[str]:
+    """What several trainings made."""
+    yield f"trained with {len(summary['runs'])} seeds, a run each in {out}: {', '.join(summary['runs'])}"
+    yield from _result_lines(summary["result"])
+
+
+def _result_lines(result: dict[str, Any] | None) -> Iterator[str]:
     if result is None:
         yield "not evaluated: no video of subset 'validation' is annotated and in the store"
         return

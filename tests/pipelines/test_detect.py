@@ -10,6 +10,7 @@ from drawn import MemoryStore, clips
 from numpy.typing import NDArray
 
 from extract.errors import InputError
+from pipelines.annotations import Annotations, Segment, VideoAnnotation
 from pipelines.ava import AvaVideo, BoxScores
 from pipelines.config import TrainSettings, checked_settings
 from pipelines.dataset import Example
@@ -181,6 +182,14 @@ def test_features_of_clips_are_refused(world: tuple[BoxStore, Path]) -> None:
     store = MemoryStore({f"v{number}.mp4": clips(np.ones((4, WIDTH))) for number in range(36)})
     with pytest.raises(InputError, match=r"features of whole clips; expected features of boxes\. Extract with --boxes"):
         TASK.load(store, TASK.read(world[1]), subset="training")
+
+
+def test_features_of_boxes_are_refused_by_the_others(world: tuple[BoxStore, Path]) -> None:
+    store, _ = world
+    annotations = Annotations.of([VideoAnnotation("v0", 60.0, "training", (Segment("answer", 40, 45),))])
+    for task in ("classify", "label", "localize"):
+        with pytest.raises(InputError, match="features of boxes; expected features of whole clips"):
+            TASKS[task].load(store, annotations, subset="training")
 
 
 def test_other_classes_than_the_head_s_are_refused(world: tuple[BoxStore, Path]) -> None:
