@@ -68,7 +68,7 @@ Join = Annotated[
 BAD_INPUT = 3
 FAILED_INPUTS = 4
 STOPPED = 130
-_GO_ON = frozenset({"extract", "demo"})
+_GO_ON = frozenset({"extract", "demo", "detect-people"})
 _HEADS = (
     "For classify and label: mean, max, linear, svm, attention-pool, netvlad, lstm (the default), gru, attention;"
     " for label also ms-tcn; for localize: actionformer (the default), temporalmaxer, proposals, watershed;"

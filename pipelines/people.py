@@ -1,22 +1,28 @@
 """Who is in a video, once every so many seconds: boxes of people for `extract --boxes`, and their tracks."""
 
 import csv
+import hashlib
+import json
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from extract.boxes import Boxes
-from extract.cache import room_beside
+from extract.cache import file_sha256
+from extract.download import fetch
 from extract.engine import settle_device
 from extract.errors import MachineError, UsageError, VideoError
-from extract.people import SIDE_PX, PeopleDetector
-from extract.sources import Source, find_videos
+from extract.people import SIDE_PX, URL, PeopleDetector
+from extract.sources import Source, find_videos, fingerprint
 from extract.video import DecodingProcess
 from pipelines.settling import OnWait, download_words, nobody_waits
 from pipelines.tracks import link
@@ -54,12 +60,14 @@ def detect_people(
 
     Its form is that of the detected people that FAIR published for AVA: video, second, x1, y1, x2, y2, nothing, score.
     Beside it, ``NAME.tracks.csv`` has a heading and, in place of nothing, the number of the track (`pipelines.tracks`).
-    Videos that cannot be read are in the result's ``failed``, with nothing in the files; the others are done.
+    Videos that cannot be read are in the result's ``failed``, with nothing in the files; the others are done. The files
+    are written in the end; until then each finished video is kept in ``.NAME.detecting`` beside them, from where the
+    same call goes on to the same files, however the first one ended. Videos that failed or changed are read again.
 
     Raises:
-        UsageError: a value that cannot work, or a file that exists.
+        UsageError: a value that cannot work, a file that exists, or a call with other values was interrupted there.
         InputError: a path that does not exist, or a checkpoint that cannot be used.
-        MachineError: a file cannot be written, or the checkpoint cannot be downloaded.
+        MachineError: a file cannot be written, the checkpoint cannot be downloaded, or the GPU fails.
     """
     if not 0 < every_s < np.inf:
         raise UsageError(f"--every {every_s}; expected seconds, above 0")
@@ -73,16 +81,16 @@ def detect_people(
         weights, min_score=min_score, device=settle_device(device), on_progress=download_words(on_wait)
     )
     people = People(str(files[0]), str(files[1]))
+    key = {"--every": float(every_s), "--min-score": float(min_score), "--weights": _identity(str(weights))}
     try:
-        with room_beside(files[0]) as room:
-            unfinished = room / "boxes", room / "tracks"
-            _write(found.sources, detect, every_s, people, unfinished, on_progress)
-            for part, file in zip(unfinished, files, strict=True):
-                part.replace(file)
+        kept = _Kept(files[0], key)
+        _write(_look(found.sources, detect, every_s, people, kept, on_progress), kept.folder, files)
+        kept.remove()
     except MachineError:
         raise
     except OSError as error:
-        raise MachineError(f"{files[0]} cannot be written ({error.strerror or error}); choose another -o") from error
+        why = error.strerror or error
+        raise MachineError(f"{files[0]} cannot be written ({why}); free space, or choose another -o") from error
     people.seconds = time.monotonic() - began
     return people
 
@@ -116,43 +124,133 @@ def people_lines(people: People) -> Iterator[str]:
     yield from (f"  {each['video']}: {each['detail']} [{each['reason']}]" for each in people.failed)
 
 
-def _write(
+class _Kept:
+    """What was found in each finished video, until the file ``out`` is written. ``key``: what that depends on.
+
+    Each `video-*.json` is whole or not there; its name stands for the key, the video, and the content that this had.
+
+    Raises:
+        UsageError: videos of another key are kept there.
+        MachineError: the folder cannot be written; OSError where it cannot be made.
+    """
+
+    def __init__(self, out: Path, key: Mapping[str, object]) -> None:
+        self.folder, self._key = out.parent / f".{out.name}.detecting", key
+        before = self.read(self.folder / "key.json") or key
+        others = [f"{name} {before.get(name)} then, {now} now" for name, now in key.items() if before.get(name) != now]
+        if others and any(self.folder.glob("video-*.json")):
+            raise UsageError(
+                f"another search for people to {out} was interrupted: {'; '.join(others)}\n"
+                f"Go on with that one, choose another -o, or remove {self.folder}"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write(self.folder / "key.json", key)
+
+    def place(self, source: Source) -> Path:
+        """Where this video, with its content of now, is kept. Raises VideoError when it cannot be read."""
+        what = json.dumps([self._key, source.video_id, fingerprint(source.path)])
+        return self.folder / f"video-{hashlib.sha256(what.encode()).hexdigest()}.json"
+
+    def read(self, place: Path) -> dict[str, Any] | None:
+        """What is kept there, if anything."""
+        try:
+            found = json.loads(place.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, place: Path, what: Mapping[str, object]) -> None:
+        """Keep it there. Raises MachineError."""
+        partial = place.with_suffix(f".partial-{os.getpid()}")
+        try:
+            partial.write_text(json.dumps(what), "utf-8")
+            partial.replace(place)
+        except OSError as error:
+            why = error.strerror or error
+            raise MachineError(
+                f"{self.folder} cannot be written ({why}); free space, and go on with the same command"
+            ) from error
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _identity(weights: str) -> str:
+    """What weights that were just read are recognised by."""
+    if weights == "pretrained":
+        return URL.rpartition("/")[2]  # ends with its digest
+    if weights.startswith("random:"):
+        return weights
+    return f"sha256:{file_sha256(fetch(weights) if '://' in weights else Path(weights))}"
+
+
+def _look(
     sources: Sequence[Source],
     detect: Detect,
     every_s: float,
     people: People,
-    files: tuple[Path, Path],
+    kept: _Kept,
     on_progress: Progress,
-) -> None:
-    with ExitStack() as stack:
-        process = stack.enter_context(DecodingProcess())
-        opened = [stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in files]
-        plain, tracked = (csv.writer(file, lineterminator="\n") for file in opened)
-        tracked.writerow(["video", "second", "x1", "y1", "x2", "y2", "track", "score"])
+) -> list[Path]:
+    """Where each video that could be read is kept, in their order; ``people`` hears of them, and of the others."""
+    places = []
+    with DecodingProcess() as process:
         for done, source in enumerate(sources):
             on_progress(done, len(sources), people.people)
+            name = source.video_id.encode("utf-8", "backslashreplace").decode()
             try:
-                source.video_id.encode()
-                boxes, looked = people_in(process, source.path, detect, every_s)
-            except UnicodeEncodeError:
-                name = source.video_id.encode("utf-8", "backslashreplace").decode()
-                detail = "its name is not valid UTF-8; rename the file"
-                people.failed.append({"video": name, "reason": "name", "detail": detail})
+                if name != source.video_id:
+                    raise VideoError(name, "name", "its name is not valid UTF-8; rename the file")
+                place = kept.place(source)
+                seen = kept.read(place)
+                if seen is None:
+                    seen = _seen(process, source, detect, every_s)
+                    kept.write(place, seen)
+            except (MachineError, UsageError):
+                raise  # not this video's fault
+            except (torch.AcceleratorError, torch.OutOfMemoryError) as error:  # nor would the next one do better
+                raise MachineError(
+                    f"the GPU failed at {name} ({error}); the same command goes on from there"
+                ) from error
+            except Exception as error:  # whatever a strange file brings about: it must not stop the others
+                failure = error
+                if not isinstance(failure, VideoError):
+                    failure = VideoError(source.path, "unexpected", f"{type(error).__name__}: {error}")
+                people.failed.append({"video": name, "reason": failure.reason, "detail": failure.detail})
                 continue
-            except VideoError as error:
-                people.failed.append({"video": source.video_id, "reason": error.reason, "detail": error.detail})
-                continue
-            tracks = link(boxes, every_s=every_s)
-            for row, track in zip(_rows(source.video_id, boxes), tracks.tolist(), strict=True):
-                plain.writerow(row)
-                tracked.writerow([*row[:6], track, row[7]])
+            places.append(place)
             people.videos += 1
-            people.key_seconds += looked
-            people.people += len(boxes)
-            people.tracked += len(set(tracks.tolist()))
+            people.key_seconds += seen["looked"]
+            people.people += len(seen["rows"])
+            people.tracked += len(set(seen["tracks"]))
+    return places
 
 
-def _rows(video_id: str, boxes: Boxes) -> Iterator[list[Any]]:
+def _seen(process: DecodingProcess, source: Source, detect: Detect, every_s: float) -> dict[str, Any]:
+    """What is kept of a video: at how many seconds was ``looked``, the ``rows``, and the track of each."""
+    boxes, looked = people_in(process, source.path, detect, every_s)
+    tracks = link(boxes, every_s=every_s).tolist()
+    return {"looked": looked, "rows": list(_rows(source.video_id, boxes)), "tracks": tracks}
+
+
+def _write(places: Sequence[Path], folder: Path, files: tuple[Path, Path]) -> None:
+    """Write what is kept to ``files``: first in ``folder``, so that they are whole."""
+    unfinished = folder / "boxes", folder / "tracks"
+    with ExitStack() as stack:
+        opened = [stack.enter_context(file.open("w", newline="", encoding="utf-8")) for file in unfinished]
+        plain, tracked = (csv.writer(file, lineterminator="\n") for file in opened)
+        tracked.writerow(["video", "second", "x1", "y1", "x2", "y2", "track", "score"])
+        for place in places:
+            seen = json.loads(place.read_text("utf-8"))
+            plain.writerows(seen["rows"])
+            tracked.writerows(
+                [*row[:6], track, row[7]] for row, track in zip(seen["rows"], seen["tracks"], strict=True)
+            )
+    for part, file in zip(unfinished, files, strict=True):
+        part.replace(file)
+
+
+def _rows(video_id: str, boxes: Boxes) -> Iterator[list[str]]:
     for second, box, score in zip(boxes.second.tolist(), boxes.box, boxes.score, strict=True):
         whole = f"{second:.3f}".rstrip("0").rstrip(".")  # others read whole seconds as whole numbers
         yield [video_id, whole, *(f"{value:.4f}" for value in box), "", f"{score:.4f}"]

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 from extract import people as finder
-from extract.errors import InputError, UsageError
+from extract.errors import InputError, MachineError, UsageError
 from extract.people import PeopleDetector
 from extract.video import DecodingProcess
 from pipelines import people as command
 from pipelines.boxes import read_boxes
 from pipelines.cli import app
-from pipelines.people import detect_people, people_in
+from pipelines.people import People, detect_people, people_in
 
 
 def walker(index: int) -> NDArray[np.uint8]:
@@ -132,6 +133,156 @@ def test_the_command(archive: Path, tmp_path: Path, finds_white: list[dict[str, 
     )
     assert extracted.exit_code == 0, extracted.output
     assert "6 boxes in" in extracted.output
+
+
+# A detection that was interrupted
+
+NAMES = ["1.mp4", "2.mp4", "3.mp4"]
+
+
+@pytest.fixture
+def walks(tmp_path: Path) -> Path:
+    """Three videos of three key seconds each."""
+    (tmp_path / "videos").mkdir()
+    for shift, name in enumerate(NAMES):
+        encode(tmp_path / "videos" / name, regular(60), picture=lambda index, shift=shift: walker(index + 3 * shift))
+    return tmp_path / "videos"
+
+
+class Interrupted:
+    """Finds what is white, but raises ``error`` at the ``at``-th picture; counts the pictures."""
+
+    def __init__(self, error: BaseException | None = None, at: int = 0) -> None:
+        self.error, self.at, self.seen = error, at, 0
+
+    def __call__(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.seen += 1
+        if self.error is not None and self.seen == self.at:
+            raise self.error
+        return white(picture)
+
+
+@pytest.fixture
+def with_detector(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``(detector, paths, out, options) -> People``."""
+    monkeypatch.setattr(command, "SIDE_PX", H)
+
+    def run(detector: Interrupted, paths: Path, out: Path, **options: Any) -> People:
+        monkeypatch.setattr(command, "PeopleDetector", lambda *_, **__: detector)
+        return detect_people(paths, out, **options)
+
+    return run
+
+
+def files_of(out: Path) -> tuple[bytes, bytes]:
+    return out.read_bytes(), out.with_suffix(".tracks.csv").read_bytes()
+
+
+def folder_of(out: Path) -> Path:
+    return out.parent / f".{out.name}.detecting"
+
+
+def test_interrupted_and_called_again_gives_the_same_files(walks: Path, tmp_path: Path, with_detector: Any) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "new" / "b.csv"
+    undisturbed = with_detector(Interrupted(), walks, whole)
+    assert (undisturbed.videos, undisturbed.key_seconds) == (3, 9)
+    with pytest.raises(KeyboardInterrupt):
+        with_detector(Interrupted(KeyboardInterrupt(), at=8), walks, out)
+    assert not out.exists()
+    kept = sorted(folder_of(out).glob("video-*.json"))
+    assert len(kept) == 2
+    half = kept[0].read_bytes()[:40]  # ended in the middle of a write
+    kept[0].with_suffix(".partial-1").write_bytes(half)
+    with pytest.raises(MachineError, match="the disk"):
+        with_detector(Interrupted(MachineError("the disk"), at=2), walks, out)
+    (folder_of(out) / "boxes").write_text("1.mp4,0")
+    again = Interrupted()
+    found = with_detector(again, walks, out)
+    assert again.seen == 3, "the third video alone"
+    assert files_of(out) == files_of(whole)
+    assert replace(found, boxes="", tracks="", seconds=0) == replace(undisturbed, boxes="", tracks="", seconds=0)
+    assert {path.name for path in out.parent.iterdir()} == {"b.csv", "b.tracks.csv"}
+
+
+def test_what_a_broken_disk_left_is_found_again(walks: Path, tmp_path: Path, with_detector: Any) -> None:
+    out = tmp_path / "b.csv"
+    with pytest.raises(KeyboardInterrupt):
+        with_detector(Interrupted(KeyboardInterrupt(), at=8), walks, out)
+    for path, text in zip(sorted(folder_of(out).iterdir()), ("", '{"rows', "[]"), strict=True):
+        path.write_text(text)
+    again = Interrupted()
+    assert with_detector(again, walks, out).people == 9
+    assert again.seen == 9
+
+
+def test_other_options_do_not_go_on(walks: Path, tmp_path: Path, with_detector: Any) -> None:
+    out, weights = tmp_path / "b.csv", tmp_path / "w.pth"
+    weights.write_bytes(b"one")
+    with pytest.raises(KeyboardInterrupt):
+        with_detector(Interrupted(KeyboardInterrupt(), at=1), walks, out, every_s=0.5)
+    with pytest.raises(KeyboardInterrupt):  # nothing was kept: other options may begin
+        with_detector(Interrupted(KeyboardInterrupt(), at=5), walks, out, weights=weights)
+    for options, difference in (
+        ({"every_s": 2}, r"--every 1\.0 then, 2\.0 now\n"),
+        ({"min_score": 0.5}, r"--min-score 0\.8 then, 0\.5 now\n"),
+        ({"weights": "random:1"}, r"--weights sha256:[0-9a-f]{64} then, random:1 now\n"),
+        ({"weights": "pretrained"}, "then, fasterrcnn_resnet50_fpn_coco-258fb6c6.pth now\n"),
+    ):
+        with pytest.raises(UsageError, match=difference) as refused:
+            with_detector(Interrupted(), walks, out, **{"weights": weights, **options})
+        assert str(refused.value).endswith(f"or remove {folder_of(out)}")
+    weights.write_bytes(b"other")
+    with pytest.raises(UsageError, match="--weights sha256:"):
+        with_detector(Interrupted(), walks, out, weights=weights)
+    weights.write_bytes(b"one")
+    again = Interrupted()
+    with_detector(again, walks, out, weights=weights.rename(tmp_path / "moved.pth"))
+    assert again.seen == 6
+
+
+def test_changed_and_failed_videos_are_read_again(walks: Path, tmp_path: Path, with_detector: Any) -> None:
+    out = tmp_path / "b.csv"
+    good = (walks / "2.mp4").read_bytes()
+    (walks / "2.mp4").write_bytes(b"no video" * 99)
+    with pytest.raises(KeyboardInterrupt):
+        with_detector(Interrupted(KeyboardInterrupt(), at=5), walks, out)
+    (walks / "2.mp4").write_bytes(good)
+    encode(walks / "1.mp4", regular(30), picture=walker)
+    again = Interrupted()
+    found = with_detector(again, walks, out)
+    assert (again.seen, found.failed) == (2 + 3 + 3, [])
+    rows = [line.split(",")[:2] for line in out.read_text().splitlines()]
+    assert [row for row in rows if row[0] == "1.mp4"] == [["1.mp4", "0"], ["1.mp4", "1"]]
+
+
+def test_a_strange_video_does_not_end_the_others(walks: Path, tmp_path: Path, with_detector: Any) -> None:
+    out = tmp_path / "b.csv"
+    (walks / "\udcff.mp4").write_bytes((walks / "1.mp4").read_bytes())
+    found = with_detector(Interrupted(IndexError("of no use"), at=4), walks, out)
+    assert found.failed == [
+        {"video": "2.mp4", "reason": "unexpected", "detail": "IndexError: of no use"},
+        {"video": "\\udcff.mp4", "reason": "name", "detail": "its name is not valid UTF-8; rename the file"},
+    ]
+    assert {line.split(",")[0] for line in out.read_text().splitlines()} == {"1.mp4", "3.mp4"}
+    assert not folder_of(out).exists()
+
+
+@pytest.mark.parametrize("error", [UsageError("x"), torch.OutOfMemoryError("x"), torch.AcceleratorError("x")])
+def test_what_is_not_a_videos_fault_ends_it_and_the_rest_is_kept(
+    walks: Path, tmp_path: Path, with_detector: Any, error: Exception
+) -> None:
+    with pytest.raises(UsageError if isinstance(error, UsageError) else MachineError, match="x"):
+        with_detector(Interrupted(error, at=4), walks, tmp_path / "b.csv")
+    assert len(list(folder_of(tmp_path / "b.csv").glob("video-*.json"))) == 1
+
+
+def test_a_full_disk(walks: Path, tmp_path: Path, with_detector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MachineError, match=r"detecting cannot be written \(No space left on device\); free space"):
+        with_detector(Interrupted(), walks, tmp_path / "b.csv")
 
 
 # The real detector
