@@ -11,6 +11,7 @@ of two, at the paper's 512 channels. The seconds of ``BATCHES`` batches stand fo
 are counted by torch. The peak is the best of some matrix products on the same threads, measured before and after.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -41,7 +42,8 @@ PRODUCTS = (1_024, 2_048, 4_096)
 
 
 def main(parts: list[str]) -> None:
-    found: dict[str, Any] = {}
+    known = Path(__file__).parent / "results" / "training.json"
+    found: dict[str, Any] = json.loads(known.read_text())["result"] if known.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         if "reading" in parts:
             found["reading"] = reading(Path(folder))

@@ -76,12 +76,12 @@ class PyramidHead(Localizer):
         self.deeper = nn.ModuleList(deeper)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in STRIDES)
         self.classes = nn.ModuleList((MaskedConv(hidden, hidden), MaskedConv(hidden, hidden)))
-        self.class_out = nn.Conv1d(hidden, n_classes, 3, padding=1)
+        self.class_out = nn.Linear(3 * hidden, n_classes)
         self.ends = nn.ModuleList((MaskedConv(hidden, hidden), MaskedConv(hidden, hidden)))
-        self.ends_out = nn.Conv1d(hidden, 2, 3, padding=1)
+        self.ends_out = nn.Linear(3 * hidden, 2)
         self.scales = nn.Parameter(torch.ones(LEVELS))
         self.register_buffer("positives", torch.tensor(expected))
-        nn.init.constant_(self.class_out.bias, -float(np.log((1 - PRIOR) / PRIOR)))  # type: ignore[arg-type]
+        nn.init.constant_(self.class_out.bias, -float(np.log((1 - PRIOR) / PRIOR)))
 
     def forward(self, steps: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Standardised steps ``(B, T, D)``, ``(B, T)`` -> of each level: class logits ``(B, T / stride, C)``, distances
@@ -90,8 +90,8 @@ class PyramidHead(Localizer):
         logits, ends, masks = [], [], []
         for number, (maps, real) in enumerate(self._levels(steps, mask)):
             maps = self.norms[number](maps) * real[..., None]
-            logits.append(_convolved(self.class_out, _through(self.classes, maps, real)))
-            distances = _convolved(self.ends_out, _through(self.ends, maps, real))
+            logits.append(self.class_out(three_steps(_through(self.classes, maps, real))))
+            distances = self.ends_out(three_steps(_through(self.ends, maps, real)))
             ends.append(functional.relu(distances * self.scales[number]))
             masks.append(real)
         return logits, ends, masks
@@ -154,12 +154,12 @@ class MaskedConv(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(width, hidden, 3, padding=1, bias=False)  # LayerNorm has a bias
+        self.conv = nn.Linear(3 * width, hidden, bias=False)  # LayerNorm has a bias
         self.norm = nn.LayerNorm(hidden)
 
     def forward(self, steps: Tensor, mask: Tensor) -> Tensor:
         """``(B, T, D)`` with zeros at padding, ``(B, T)`` -> ``(B, T, H)``."""
-        result: Tensor = functional.relu(self.norm(_convolved(self.conv, steps))) * mask[..., None]
+        result: Tensor = functional.relu(self.norm(self.conv(three_steps(steps)))) * mask[..., None]
         return result
 
 
@@ -177,9 +177,9 @@ class Block(nn.Module):
             raise ValueError(f"hidden={hidden}; expected a multiple of the {heads} attention heads")
         self.heads, self.window, self.stride, self.drop = heads, window, stride, drop
         self.before_attention, self.before_mix = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.convs = nn.ModuleList(
-            nn.Conv1d(hidden, hidden, 3, stride=stride, padding=1, groups=hidden, bias=False) for _ in range(3)
-        )
+        self.convs = nn.Parameter(
+            torch.empty(3, 3, hidden).uniform_(-(3**-0.5), 3**-0.5)
+        )  # of q, k, v; steps; channels
         self.conv_norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(3))
         self.projections = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(3))
         self.join = nn.Linear(hidden, hidden)
@@ -192,8 +192,8 @@ class Block(nn.Module):
         real = mask[:, :: self.stride]
         normed = self.before_attention(steps) * mask[..., None]
         queries, keys, values = (
-            project(norm(_convolved(conv, normed))).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for conv, norm, project in zip(self.convs, self.conv_norms, self.projections, strict=True)
+            project(norm(each_channel(normed, taps, self.stride))).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for taps, norm, project in zip(self.convs, self.conv_norms, self.projections, strict=True)
         )
         seen = attend_nearby(queries, keys, values, real, window=self.window, causal=False)
         attended = self.join(seen.transpose(1, 2).flatten(2))
@@ -217,10 +217,19 @@ def _halved(steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return pooled.masked_fill(~real[..., None], 0), real
 
 
-def _convolved(conv: nn.Module, steps: Tensor) -> Tensor:
-    """A convolution over time of ``(B, T, H)``."""
-    result: Tensor = conv(steps.transpose(1, 2)).transpose(1, 2)
-    return result
+def three_steps(steps: Tensor) -> Tensor:
+    """Each step beside the one before and the one after it, zeros beyond the ends: ``(B, T, H)`` -> ``(B, T, 3 H)``. A
+    linear layer over it is a convolution over three steps, without turning the maps around.
+    """
+    around = functional.pad(steps, (0, 0, 1, 1))
+    return torch.cat((around[:, :-2], steps, around[:, 2:]), dim=-1)
+
+
+def each_channel(steps: Tensor, taps: Tensor, stride: int) -> Tensor:
+    """Convolution over three steps of each channel alone: ``(B, T, H)``, ``(3, H)`` -> every ``stride``-th step."""
+    around = functional.pad(steps, (0, 0, 1, 1))
+    before, now, after = around[:, :-2:stride], steps[:, ::stride], around[:, 2::stride]
+    return before * taps[0] + now * taps[1] + after * taps[2]
 
 
 def _through(layers: nn.ModuleList, steps: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torchvision.ops import distance_box_iou_loss, sigmoid_focal_loss
 from seqmodels import LOCALIZERS, HeadSpec, Localizer, Truth, pyramid
 from seqmodels.metrics import localization_map
 from seqmodels.proposals import corrected, corrections_of, pair_iou, pooled
-from seqmodels.pyramid import distance_iou_loss, focal_loss
+from seqmodels.pyramid import distance_iou_loss, each_channel, focal_loss, three_steps
 from seqmodels.segments import Found, suppress_by_class, temporal_iou
 from seqmodels.watershed import groups, step_targets
 
@@ -160,6 +160,18 @@ def test_distance_iou_loss_is_torchvision_s() -> None:
 
     expected = distance_box_iou_loss(boxes(mine), boxes(theirs), reduction="sum").float()
     torch.testing.assert_close(distance_iou_loss(mine, theirs), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_convolutions_are_torch_s() -> None:
+    torch.manual_seed(0)
+    steps, weight, taps = torch.randn(2, 9, 4), torch.randn(5, 4, 3), torch.randn(3, 4)
+    dense = torch.nn.functional.conv1d(steps.transpose(1, 2), weight, padding=1).transpose(1, 2)
+    torch.testing.assert_close(three_steps(steps) @ weight.permute(0, 2, 1).flatten(1).T, dense)
+    for stride in (1, 2):
+        alone = torch.nn.functional.conv1d(
+            steps.transpose(1, 2), taps.T[:, None], stride=stride, padding=1, groups=4
+        ).transpose(1, 2)
+        torch.testing.assert_close(each_channel(steps, taps, stride), alone)
 
 
 def test_points_learn_what_their_level_looks_at() -> None:
