@@ -68,7 +68,12 @@ Join = Annotated[
 BAD_INPUT = 3
 FAILED_INPUTS = 4
 STOPPED = 130
-_GO_ON = frozenset({"extract", "demo", "detect-people"})
+_GO_ON = {
+    "extract": "An extraction",
+    "demo": "An extraction",
+    "detect-people": "A search for people",
+    "train": "A training",
+}
 _HEADS = (
     "For classify and label: mean, max, linear, svm, attention-pool, netvlad, lstm (the default), gru, attention;"
     " for label also ms-tcn; for localize: actionformer (the default), temporalmaxer, proposals, watershed;"
@@ -93,8 +98,9 @@ def main() -> None:
         if isinstance(ended.__context__, BrokenPipeError):  # typer's and rich's own answer to it
             _end_unheard()
         if ended.code == STOPPED:  # typer's own answer to Ctrl-C
-            goes_on = " An extraction goes on from here when the same command is run again."
-            complain(f"untrimmed: stopped.{goes_on if _GO_ON.intersection(sys.argv[1:2]) else ''}")
+            what = next((_GO_ON[name] for name in sys.argv[1:2] if name in _GO_ON), "")
+            goes_on = f" {what} goes on from here when the same command is run again." if what else ""
+            complain(f"untrimmed: stopped.{goes_on}")
         raise
     except UntrimmedError as error:
         if verbose:
