@@ -82,6 +82,7 @@ class PyramidHead(Localizer):
         self.scales = nn.Parameter(torch.ones(LEVELS))
         self.register_buffer("positives", torch.tensor(expected))
         nn.init.constant_(self.class_out.bias, -float(np.log((1 - PRIOR) / PRIOR)))
+        nn.init.ones_(self.ends_out.bias)  # an end that began below 0 everywhere would have no gradient
 
     def forward(self, steps: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Standardised steps ``(B, T, D)``, ``(B, T)`` -> of each level: class logits ``(B, T / stride, C)``, distances

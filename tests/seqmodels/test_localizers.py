@@ -162,6 +162,15 @@ def test_distance_iou_loss_is_torchvision_s() -> None:
     torch.testing.assert_close(distance_iou_loss(mine, theirs), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["actionformer", "temporalmaxer"])
+def test_both_ends_can_learn_from_the_start(name: str) -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        head = LOCALIZERS[name](HeadSpec(width=WIDTH, n_classes=CLASSES, per_step=True, hidden=16))
+        _, ends, _ = head.eval()(torch.randn(1, 64, WIDTH), torch.ones(1, 64, dtype=torch.bool))
+        assert (ends[0] > 0).float().mean(dim=(0, 1)).min() > 0.5
+
+
 def test_convolutions_are_torch_s() -> None:
     torch.manual_seed(0)
     steps, weight, taps = torch.randn(2, 9, 4), torch.randn(5, 4, 3), torch.randn(3, 4)
