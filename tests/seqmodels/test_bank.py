@@ -63,6 +63,19 @@ class TestEveryOperator:
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.abs().sum() > 0, name
 
+    def test_learns_eight_boxes_by_heart(self, operator: Operator) -> None:
+        torch.manual_seed(0)
+        head = BankHead(width=WIDTH, n_classes=CLASSES, operator=operator, hidden=32, dropout=0.0)
+        roi, bank, mask, offset_s = (torch.cat((part, part.flip(0))) for part in batch())
+        roi = torch.randn(8, WIDTH)
+        wanted = torch.rand(8, CLASSES) < 0.4
+        optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
+        for _ in range(300):
+            optimizer.zero_grad()
+            detection_loss(head(roi, bank, mask, offset_s), wanted, NONE).backward()
+            optimizer.step()
+        assert torch.equal(head(roi, bank, mask, offset_s) > 0, wanted)
+
     def test_saved_and_loaded_equal(self, operator: Operator, tmp_path: Path) -> None:
         head = built(operator)
         safetensors.torch.save_file(head.state_dict(), tmp_path / "head.safetensors")
