@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from extract.errors import InputError
-from pipelines.ava import Ava, AvaVideo, BoxScores, ava_frame_map, read_ava
+from pipelines.annotations.ava import Ava, AvaVideo, BoxScores, ava_frame_map, read_ava
 from pipelines.banks import bank_of
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples, Shelf, Store, match_ids, matching_notes
@@ -76,7 +76,7 @@ class Detect(Task):
     default = "bank-nonlocal"
 
     def read(self, path: str | Path) -> Ava:
-        """AVA's csv files and class list: see `pipelines.ava.read_ava`."""
+        """AVA's csv files and class list: see `pipelines.annotations.ava.read_ava`."""
         return read_ava(path)
 
     def digest(self, path: str | Path) -> str:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from pipelines.ava import AvaVideo, BoxScores, ava_frame_map, read_ava, read_class_list, write_ava_detections
+from pipelines.annotations.ava import (
+    AvaVideo,
+    BoxScores,
+    ava_frame_map,
+    read_ava,
+    read_class_list,
+    write_ava_detections,
+)
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures" / "eval"
 CLASSES = """

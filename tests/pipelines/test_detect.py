@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from extract.errors import InputError
 from pipelines.annotations import Annotations, Segment, VideoAnnotation
-from pipelines.ava import AvaVideo, BoxScores
+from pipelines.annotations.ava import AvaVideo, BoxScores
 from pipelines.config import TrainSettings, checked_settings
 from pipelines.dataset import Example
 from pipelines.evaluation import evaluate

@@ -13,7 +13,7 @@ import pytest
 from extract.errors import InputError, UsageError
 from extract.video import open_video, probe
 from pipelines.annotations import read_activitynet
-from pipelines.ava import AvaVideo, read_ava
+from pipelines.annotations.ava import AvaVideo, read_ava
 from pipelines.synthetic import VERBS, synthesize
 from pipelines.synthetic.encode import ENCODINGS, write_video
 from pipelines.synthetic.memory import ALONE, CLASSES, RESPONSES, SIGNALS, labels_of, places
