@@ -1,4 +1,7 @@
-"""Average precision of temporal action localization. V videos, M predictions, N true segments, K thresholds."""
+"""Average precision of temporal action localization.
+
+V videos, M predictions, N true segments, C labels, K thresholds, P pairs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +9,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqmodels.segments import Found, temporal_iou
+from seqmodels.metrics.matching import cells, pairs_within, take_in_turn
+from seqmodels.metrics.ranking import Form, Ranking, mean_ap
+from seqmodels.segments import Found
 
-THUMOS_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+THUMOS_THRESHOLDS = tuple(np.linspace(0.3, 0.7, 5).tolist())
+"""As published code has them; its second is 0.39999999999999997, and takes a tIoU of 0.4 - 1e-16."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Segments of several videos, in the order of their file: ``video`` ``(N,)`` int64, ``label`` ``(N,)`` int64,
+    ``span`` ``(N, 2)`` float64 and, for predictions, ``score`` ``(N,)``, higher is more certain.
+    """
+
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    span: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Spans":
+        """Some of the rows, by mask or by number."""
+        return Spans(self.video[rows], self.label[rows], self.span[rows], self.score[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +55,7 @@ def localization_map(
     n_classes: int,
     thresholds: Sequence[float] = THUMOS_THRESHOLDS,
 ) -> LocalizationResult:
-    """Mean average precision as ActivityNet's evaluation code computes it (Heilbron et al. 2015, `eval_detection.py`).
-
-    For each class the predictions of all videos go by falling score; each takes the true segment of its video that it
-    overlaps most among those not yet taken, if their tIoU is at least the threshold. A prediction that has none is
-    false. Average precision is the area under the interpolated precision-recall curve (PASCAL VOC 2010). Of equal
-    scores, that of the earlier video, and of the earlier place in it, goes first (the original's order of ties is
-    undefined). As there, NaN overlaps of two segments of no length pass every threshold.
+    """Mean average precision as ActivityNet's evaluation code computes it; see `activitynet_ranking`.
 
     Args:
         predicted: of each video.
@@ -43,51 +63,109 @@ def localization_map(
         n_classes: C.
         thresholds: of tIoU.
     """
-    ap = np.full((n_classes, len(thresholds)), np.nan)
-    for label in range(n_classes):
-        truths = [segments[labels == label] for segments, labels in true]
-        if any(map(len, truths)):
-            ap[label] = _class_ap([found.take(np.flatnonzero(found.labels == label)) for found in predicted], truths,
-                                  np.asarray(thresholds))  # fmt: skip
-    defined = ~np.isnan(ap[:, 0])
-    if not defined.any():
+    found = _spans([(each.segments, each.labels, each.scores) for each in predicted])
+    truth = _spans([(segments, labels, np.zeros(len(labels))) for segments, labels in true])
+    ap = activitynet_ranking(truth, found, n_classes, thresholds).ap()
+    if np.isnan(ap).all():
         return LocalizationResult(None, None, ap)
-    means = ap[defined].mean(axis=0)
+    means = mean_ap(ap)
     return LocalizationResult(float(means.mean()), means, ap)
 
 
-def _class_ap(
-    predicted: Sequence[Found], truths: Sequence[NDArray[np.float64]], thresholds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Of one class, at each threshold: ``(K,)``."""
-    scores = np.concatenate([found.scores for found in predicted])
-    if len(scores) == 0:
-        return np.zeros(len(thresholds))
-    hits = np.concatenate([_hits(found, truth, thresholds) for found, truth in zip(predicted, truths, strict=True)])
-    ranked = hits[np.argsort(-scores, kind="stable")]
-    true_positives = ranked.cumsum(axis=0)  # (M, K)
-    precision = true_positives / np.arange(1, len(ranked) + 1)[:, None]
-    recall = true_positives / sum(map(len, truths))
-    return np.array([_area(precision[:, k], recall[:, k]) for k in range(len(thresholds))])
+def activitynet_ranking(
+    truth: Spans,
+    found: Spans,
+    n_labels: int,
+    thresholds: Sequence[float],
+    *,
+    tiebreak: NDArray[np.float64] | None = None,
+) -> Ranking:
+    """Which predictions are right, as ActivityNet decides it (Heilbron et al. 2015, `Evaluation/eval_detection.py`).
+
+    For each label the predictions of all videos go by falling score; each takes the true segment of its video that it
+    overlaps most among those not yet taken (the last of equals), if their tIoU is at least the threshold. A prediction
+    that has none is false. Average precision is the area under the precision envelope (Pascal VOC 2010). As there, an
+    undefined overlap, of two segments of no length at one place, passes every threshold; duplicated truth counts twice.
+
+    Args:
+        truth: true segments.
+        found: predictions; of equal scores, that with the lower ``tiebreak`` ``(M,)`` goes first, or the earlier row.
+        n_labels: C.
+        thresholds: of tIoU.
+        tiebreak: None: all alike.
+    """
+    keys = (-found.score,) if tiebreak is None else (tiebreak, -found.score)
+    order = np.lexsort(keys)
+    turn = np.empty(len(found), np.int64)
+    turn[order] = np.arange(len(found))
+    left, right, overlap = overlapping(found, truth)
+    # The pairs of a prediction: undefined overlaps first, then by falling overlap, the later truth first.
+    wanted = np.lexsort((right, overlap, -left))[::-1]
+    left, right, overlap = left[wanted], right[wanted], overlap[wanted]
+    hits = np.zeros((len(found), len(thresholds)), np.bool_)
+    for k, threshold in enumerate(thresholds):
+        enough = ~(overlap < threshold)
+        hits[:, k] = take_in_turn(left[enough], right[enough], turn, len(truth)) >= 0
+    return _ranking(truth, found, hits, n_labels, "envelope")
 
 
-def _hits(found: Found, truth: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which predictions of one class and video are right, at each threshold: ``(M, K)``. Videos do not touch."""
-    hits = np.zeros((len(found.scores), len(thresholds)), np.bool_)
-    if len(truth) == 0:
-        return hits
-    overlaps = temporal_iou(found.segments, truth)
-    free = np.ones((len(truth), len(thresholds)), np.bool_)
-    for row in np.argsort(-found.scores, kind="stable"):
-        for at in np.argsort(overlaps[row], kind="stable")[::-1]:  # the most overlapping first
-            takes = free[at] & ~hits[row] & ~(overlaps[row, at] < thresholds)
-            hits[row] |= takes
-            free[at] &= ~takes
-    return hits
+def thumos_kit_ranking(
+    truth: Spans, found: Spans, n_labels: int, thresholds: Sequence[float], *, ambiguous: Spans, form: Form
+) -> list[Ranking]:
+    """Which predictions are right, as the MATLAB kit of THUMOS14 decides it (TH14evalkit, `TH14eventdetpr.m`).
+
+    In each video and label every true segment, in the order of the file, takes the free prediction of the highest
+    overlap, whatever its score, if the overlap is above the threshold (not equal to it). Predictions that nobody takes
+    and that touch an ambiguous interval of the video are left out. Two forms of the average precision are in use:
+    ``11-point`` and ``hits``.
+
+    Returns:
+        A ranking for each threshold, as each leaves out other predictions.
+    """
+    left, right, overlap = overlapping(truth, found)
+    wanted = np.lexsort((right, -overlap, left))
+    left, right, overlap = left[wanted], right[wanted], overlap[wanted]
+    touches = np.zeros(len(found), np.bool_)
+    touches[overlapping(found, ambiguous, labels=False)[0]] = True
+    rankings = []
+    for threshold in thresholds:
+        enough = overlap > threshold
+        taken = take_in_turn(left[enough], right[enough], np.arange(len(truth)), len(found))
+        hit = np.zeros(len(found), np.bool_)
+        hit[taken[taken >= 0]] = True
+        kept = hit | ~touches
+        rankings.append(_ranking(truth, found.take(kept), hit[kept][:, None], n_labels, form))
+    return rankings
 
 
-def _area(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """Under the curve whose precision is, at each recall, the best at that recall or above."""
-    best = np.maximum.accumulate(np.append(precision, 0)[::-1])[::-1]
-    gained = np.diff(recall, prepend=0.0)
-    return float(gained @ best[:-1])
+def overlapping(
+    one: Spans, other: Spans, *, labels: bool = True
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of rows of one video, and of one label unless ``labels`` is false, and their tIoU, where it is not 0:
+    ``(P,)``, ``(P,)``, ``(P,)``, by rows of ``one``.
+    """
+    keys = [(one.video, other.video), (one.label, other.label)]
+    left, right = pairs_within(*cells(*keys[: 1 + labels]))
+    overlap = paired_iou(one.span[left], other.span[right])
+    some = overlap != 0
+    return left[some], right[some], overlap[some]
+
+
+def paired_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Overlap over union of pairs of segments: ``(P, 2)``, ``(P, 2)`` -> ``(P,)``; NaN for 0 / 0."""
+    shared = (np.minimum(one[:, 1], other[:, 1]) - np.maximum(one[:, 0], other[:, 0])).clip(0)
+    union = (one[:, 1] - one[:, 0]) + (other[:, 1] - other[:, 0]) - shared
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: NDArray[np.float64] = shared / union
+    return result
+
+
+def _ranking(truth: Spans, found: Spans, hits: NDArray[np.bool_], n_labels: int, form: Form) -> Ranking:
+    return Ranking(found.label, found.video, found.score, hits, truth.label, truth.video, n_labels, form)
+
+
+def _spans(each: Sequence[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]]) -> Spans:
+    video = np.repeat(np.arange(len(each)), [len(labels) for _, labels, _ in each])
+    none = (np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0))
+    span, label, score = (np.concatenate(columns) for columns in zip(none, *each, strict=True))
+    return Spans(video, label.astype(np.int64), span.astype(np.float64), score.astype(np.float64))
