@@ -1,6 +1,6 @@
 """Frame mAP of boxes with actions, as AVA scores it.
 
-N true boxes, M detections, C classes, K pairs. Boxes are (x1, y1, x2, y2) in any unit, y downwards. Frames are numbers:
+N true boxes, M detections, C classes, P pairs. Boxes are (x1, y1, x2, y2) in any unit, y downwards. Frames are numbers:
 equal numbers are one frame of one video. The order of rows decides ties: of equal scores, the earlier row ranks higher,
 within a frame and over all frames.
 """
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
+from seqmodels.metrics.ranking import Ranking
 
 CAP = 50
 """Detections of one frame, over all classes, that AVA has counted since 2019-03."""
@@ -96,6 +99,60 @@ def frame_map(
     """
     if detections.score is None:
         raise ValueError("detections have no scores; expected score (M,)")
+    result = frame_ranking(
+        truth, detections, n_classes, empty_frames=empty_frames, every_frame=every_frame, cap=cap, iou=iou
+    )
+    each = [None if np.isnan(value) else float(value) for value in result.ranking.ap()[:, 0]]
+    defined = [value for value in each if value is not None]
+    return FrameMap(
+        map=float(np.mean(defined)) if defined else None,
+        ap=tuple(each),
+        flat_truth=result.flat_truth,
+        flat=result.flat,
+        elsewhere=result.elsewhere,
+        capped=result.capped,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRanking:
+    """``ranking`` of the detections that count, whose videos are frames; for the rest see `FrameMap`."""
+
+    ranking: Ranking
+    flat_truth: int
+    flat: int
+    elsewhere: int
+    capped: int
+
+
+def frame_ranking(
+    truth: FrameBoxes,
+    detections: FrameBoxes,
+    n_classes: int,
+    *,
+    empty_frames: NDArray[np.int64] | None = None,
+    every_frame: bool = False,
+    cap: int | None = CAP,
+    iou: float = 0.5,
+    tiebreak: int = 0,
+) -> FrameRanking:
+    """Which detections are right; see `frame_map`.
+
+    Args:
+        truth: true boxes.
+        detections: boxes with scores.
+        n_classes: C.
+        empty_frames: as there.
+        every_frame: as there.
+        cap: as there.
+        iou: as there.
+        tiebreak: of equal scores, that goes first which overlaps the truth most (1) or least (-1); 0: the earlier row.
+
+    Raises:
+        ValueError: as there.
+    """
+    if detections.score is None:
+        raise ValueError("detections have no scores; expected score (M,)")
     _check_actions(truth, detections, n_classes)
     known = truth.frame if empty_frames is None else np.concatenate((truth.frame, empty_frames))
     there = np.isin(detections.frame, known) | every_frame
@@ -105,12 +162,10 @@ def frame_map(
     counted = seen.rows(best)
     real, real_truth = _has_area(counted.box), _has_area(truth.box)
     kept, true = counted.rows(real), truth.rows(real_truth)
-    right, order = _right(true, kept, iou)
-    ap = _per_class(true.action, kept.action[order], right[order], n_classes)
-    defined = [value for value in ap if value is not None]
-    return FrameMap(
-        map=float(np.mean(defined)) if defined else None,
-        ap=ap,
+    assert kept.score is not None  # noqa: S101 - checked above
+    hits = _right(true, kept, kept.score, iou, tiebreak)
+    return FrameRanking(
+        Ranking(kept.action, kept.frame, kept.score, hits[:, None], true.action, true.frame, n_classes),
         flat_truth=int((~real_truth).sum()),
         flat=int((~real).sum()),
         elsewhere=int((~there).sum()),
@@ -132,85 +187,37 @@ def _has_area(box: NDArray[np.float64]) -> NDArray[np.bool_]:
     return result
 
 
-def _falling(score: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.argsort(-score, kind="stable")
-
-
-def _rank_in_group(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each row among the rows of its group, in order: ``(K,)`` -> ``(K,)``."""
-    order = np.argsort(group, kind="stable")
-    ordered = group[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(group) else np.zeros(0, np.int64)
-    ranks = np.empty(len(group), np.int64)
-    ranks[order] = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
-    return ranks
-
-
 def _best_of_frame(rows: FrameBoxes, cap: int | None) -> NDArray[np.int64]:
     """Numbers of the rows that are among the ``cap`` best of their frame, in order."""
     if cap is None or rows.score is None:
         return np.arange(len(rows))
-    order = _falling(rows.score)
-    return np.sort(order[_rank_in_group(rows.frame[order]) < cap])
+    order = np.argsort(-rows.score, kind="stable")
+    return np.sort(order[rank_in_group(rows.frame[order]) < cap])
 
 
-def _right(truth: FrameBoxes, found: FrameBoxes, iou: float) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which detections are right ``(M,)``, and their order by falling score ``(M,)``."""
-    assert found.score is not None  # noqa: S101 - checked at the border
-    detection, box = _candidates(truth, found)
-    overlap = _iou(found.box[detection], truth.box[box])
-    # For each detection the first true box of the largest overlap.
-    ranked = np.lexsort((box, -overlap, detection))
-    first = ranked[_rank_in_group(detection[ranked]) == 0]
-    first = first[overlap[first] >= iou]
-    taker, taken = detection[first], box[first]
-    order = _falling(found.score)
-    place = np.empty(len(found), np.int64)
-    place[order] = np.arange(len(found))
-    by_score = np.argsort(place[taker])
-    winner = by_score[_rank_in_group(taken[by_score]) == 0]
-    right = np.zeros(len(found), np.bool_)
-    right[taker[winner]] = True
-    return right, order
+def _right(
+    truth: FrameBoxes, found: FrameBoxes, score: NDArray[np.float64], iou: float, tiebreak: int
+) -> NDArray[np.bool_]:
+    """Which detections are right: ``(M,)``."""
+    left, right = pairs_within(*cells((found.frame, truth.frame), (found.action, truth.action)))
+    overlap = box_iou(found.box[left], truth.box[right])
+    # For each detection the first true box of the largest overlap, and no other.
+    wanted = np.lexsort((right, -overlap, left))
+    wanted = wanted[rank_in_group(left[wanted]) == 0]
+    best = np.zeros(len(found))
+    best[left[wanted]] = overlap[wanted]
+    turn = np.empty(len(found), np.int64)
+    turn[np.lexsort((-tiebreak * best, -score))] = np.arange(len(found))
+    wanted = wanted[overlap[wanted] >= iou]
+    result: NDArray[np.bool_] = take_in_turn(left[wanted], right[wanted], turn, len(truth)) >= 0
+    return result
 
 
-def _candidates(truth: FrameBoxes, found: FrameBoxes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All pairs (detection, true box) of one frame and class: ``(K,)``, ``(K,)``."""
-    _, frame = np.unique(np.concatenate((truth.frame, found.frame)), return_inverse=True)
-    action = np.concatenate((truth.action, found.action))
-    cell = frame * (action.max(initial=0) + 1) + action
-    true_cell, cells = cell[: len(truth)], cell[len(truth) :]
-    order = np.argsort(true_cell, kind="stable")
-    begin = np.searchsorted(true_cell[order], cells, "left")
-    count = np.searchsorted(true_cell[order], cells, "right") - begin
-    detection = np.repeat(np.arange(len(found)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return detection, order[np.repeat(begin, count) + within]
-
-
-def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of pairs of boxes: ``(K, 4)``, ``(K, 4)`` -> ``(K,)``."""
+def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Overlap over union of pairs of boxes: ``(P, 4)``, ``(P, 4)`` -> ``(P,)``."""
     width = (np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])).clip(0)
     height = (np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])).clip(0)
     shared = width * height
     areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b)]
     result: NDArray[np.float64] = shared / (areas[0] + areas[1] - shared)
     return result
-
-
-def _per_class(
-    true_action: NDArray[np.int64], action: NDArray[np.int64], right: NDArray[np.bool_], n_classes: int
-) -> tuple[float | None, ...]:
-    """Average precision of each class; ``action`` and ``right`` are in order of falling score."""
-    totals = np.bincount(true_action, minlength=n_classes)
-    return tuple(envelope_ap(right[action == c], int(totals[c])) if totals[c] else None for c in range(n_classes))
-
-
-def envelope_ap(right: NDArray[np.bool_], total: int) -> float:
-    """Area under the precision envelope over recall, of hits in order of falling score and ``total`` to find
-    (Pascal VOC 2010: the precision at a recall is the best at that recall or more).
-    """
-    hits = np.cumsum(right)
-    precision = hits / np.arange(1, len(right) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[right].sum() / total)

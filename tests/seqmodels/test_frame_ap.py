@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqmodels.metrics.frame_ap import FrameBoxes, FrameMap, envelope_ap, frame_map
+from seqmodels.metrics.frame_ap import FrameBoxes, FrameMap, frame_map
+from seqmodels.metrics.ranking import ranked_ap
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures" / "eval"
 A, B = (0.0, 0.0, 1.0, 1.0), (2.0, 0.0, 3.0, 1.0)
@@ -84,7 +85,7 @@ def test_nothing_found_and_nothing_true() -> None:
 
 
 def test_envelope() -> None:
-    assert envelope_ap(np.array([False, True, True]), 4) == pytest.approx(2 * (2 / 3) / 4)
+    assert ranked_ap(np.array([False, True, True]), 4, "envelope") == pytest.approx(2 * (2 / 3) / 4)
 
 
 def test_refusals() -> None:
@@ -119,7 +120,7 @@ def slow_map(truth: FrameBoxes, found: FrameBoxes, n_classes: int) -> list[float
             if hit:
                 taken.add(mine[best])
             hits.append(hit)
-        aps.append(envelope_ap(np.array(hits, bool), total) if total else None)
+        aps.append(float(ranked_ap(np.array(hits, bool), total, "envelope")) if total else None)
     return aps
 
 
