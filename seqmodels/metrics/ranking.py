@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Form = Literal["envelope", "hits", "11-point"]
+Form = Literal["envelope", "hits", "11-point", "trapezoid"]
 Ties = Literal["file", "best", "worst"]
 _CHUNK = 1 << 23  # elements of one array of weights
 
@@ -96,7 +96,9 @@ def ranked_ap(hits: NDArray[np.bool_], total: Floats | float, form: Form, weight
         form: ``envelope``: the area under the best precision at each recall or above it (Pascal VOC 2010, and
             ActivityNet and AVA after it); ``hits``: the mean, over all there is to find, of the precision at each right
             one (non-interpolated: THUMOS14's second kit, Charades, YouTube-8M); ``11-point``: the mean of the best
-            precision at recall 0, .1, … 1 or above (Pascal VOC 2007: THUMOS14's first kit).
+            precision at recall 0, .1, … 1 or above (Pascal VOC 2007: THUMOS14's first kit); ``trapezoid``: the area
+            under straight lines between the points of precision and recall, from (1, 0) on (the ACT code of Kalogeiton
+            et al., ICCV 2017, and MultiSports after it).
         weight: ``(…, M)`` how often each counts; None: once.
 
     Returns:
@@ -106,7 +108,10 @@ def ranked_ap(hits: NDArray[np.bool_], total: Floats | float, form: Form, weight
     right = counts * hits
     found, seen = right.cumsum(axis=-1), counts.cumsum(axis=-1)
     precision = np.divide(found, seen, out=np.zeros_like(seen), where=seen > 0)
-    if form != "hits":
+    if form == "trapezoid":
+        before = np.concatenate((np.ones_like(precision[..., :1]), precision[..., :-1]), axis=-1)
+        precision = (precision + before) / 2
+    elif form != "hits":
         precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
     whole = np.asarray(total, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
