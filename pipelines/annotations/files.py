@@ -75,6 +75,8 @@ class JsonFile:
                 f"{path}, line {error.lineno}, column {error.colno}: {_excerpt(text, error.pos)} ({error.msg});"
                 f" expected JSON, {expected}. Correct the file"
             ) from error
+        except ValueError as error:  # a whole number of thousands of digits
+            raise InputError(f"{path}: {error}; expected JSON, {expected}. Correct the file") from error
         except RecursionError as error:
             raise InputError(f"{path}: nested too deep to be read; expected JSON, {expected}") from error
         return cls(path, text, root, tuple(repeated))
