@@ -645,5 +645,71 @@ def evaluate(
     _print_result(result, evaluation_lines(result), as_json=as_json)
 
 
+@app.command(
+    epilog="Example: untrimmed score activitynet --truth activity_net.v1-3.min.json --predictions detections.json"
+)
+def score(
+    protocol: Annotated[
+        str,
+        typer.Argument(
+            help="activitynet, activitynet-proposals, activitynet-classification, thumos14, ava, ava-2019, ava-2018,"
+            " charades, charades-localize, segmental, topk, gap or video-map.",
+            metavar="PROTOCOL",
+        ),
+    ],
+    truth: Annotated[Path, typer.Option(help="Labels, in any format; for segmental a folder.")],
+    predictions: Annotated[Path, typer.Option(help="What is scored, in any format; for segmental a folder.")],
+    subset: Annotated[str | None, typer.Option(help="Of the truth; by default the protocol's own.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class list: AVA's .pbtxt, or names of class numbers.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="AVA's excluded frames, for ava-2019 and ava-2018.")] = None,
+    blocked: Annotated[Path | None, typer.Option(help="JSON list of videos that do not count (ActivityNet's).")] = None,
+    max_proposals: Annotated[
+        str, typer.Option(help="Proposals of a video, on average; all for as many as there are.")
+    ] = "100",
+    kit: Annotated[
+        str | None, typer.Option(help="thumos14 as its MATLAB kit has it: 11-point or hits (the two forms of AP).")
+    ] = None,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Count duplicated true segments once, as ActionFormer and OpenTAD do.")
+    ] = False,
+    views: Annotated[str, typer.Option(help="topk: average views as probabilities or as scores.")] = "probabilities",
+    background: Annotated[str, typer.Option(help="segmental: the label that is no action.")] = "background",
+    inclusive: Annotated[
+        bool, typer.Option("--inclusive", help="video-map: compare tubes as the code for JHMDB and UCF101-24 does.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Rows that cannot be scored, or look wrong, are errors.")
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(help="So many resamples of the videos: 95 % interval.", min=0)] = 0,
+    against: Annotated[
+        Path | None, typer.Option(help="Other predictions: the difference, and whether it could be chance.")
+    ] = None,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """The official figure for anybody's predictions, by its protocol's own rules, and what is odd about the files.
+
+    Of equal scores the first in the file goes first; where another order gives another figure, its range is told.
+    """
+    from pipelines.scoring import Options, proposals_of
+    from pipelines.scoring import score as run
+    from pipelines.scoring.lines import score_lines
+
+    options = Options(
+        subset=subset,
+        labels=labels,
+        exclude=exclude,
+        blocked=blocked,
+        max_proposals=proposals_of(max_proposals),
+        kit=kit,
+        distinct=distinct,
+        views=views,
+        background=background,
+        inclusive=inclusive,
+    )
+    result = run(protocol, truth, predictions, options=options, strict=strict, bootstrap=bootstrap, against=against)
+    _print_result(result, score_lines(result), as_json=as_json)
+
+
 if __name__ == "__main__":
     main()

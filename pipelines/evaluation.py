@@ -69,10 +69,7 @@ def mean_result(each: list[dict[str, Any]]) -> dict[str, Any]:
         "metrics": {name: _mean([one["metrics"][name] for one in each]) for name in first["metrics"]},
         "spread": {name: _spread([one["metrics"][name] for one in each]) for name in first["metrics"]},
         "seeds": [one["metrics"] for one in each],
-        "per_threshold": {
-            at: {name: _mean([one["per_threshold"][at][name] for one in each]) for name in row}
-            for at, row in first["per_threshold"].items()
-        },
+        "per_threshold": {at: _mean([one["per_threshold"][at] for one in each]) for at in first["per_threshold"]},
         "per_class": {
             label: {name: _mean([one["per_class"][label][name] for one in each]) for name in row}
             for label, row in first["per_class"].items()

@@ -325,8 +325,8 @@ def evaluation_lines(result: dict[str, Any]) -> Iterator[str]:
         over = "" if spread is None else f" ± {spread:.3f} over {len(result['seeds'])} seeds"
         beside = "" if chance is None else f"   (chance {chance:.3f})"
         yield f"{name:12} {_figure(value)}{over}{beside}"
-    for at, figures in result["per_threshold"].items():
-        yield f"  tIoU {at}  map {_figure(figures['map'])}"
+    for at, value in result["per_threshold"].items():
+        yield f"  tIoU {at}  map {_figure(value)}"
     width = max((len(label) for label in result["per_class"]), default=0)
     for label, figures in result["per_class"].items():
         yield f"  {label:{width}}  ap {_figure(figures['ap'])}"

@@ -30,7 +30,7 @@ def read_mstcn(path: Path, given: Given) -> Document:
     """
     fps, draft = given.rate(path), Draft("mstcn")
     for video_id, file in files_of(path, (".txt",)):
-        frames = _labels(file)
+        frames = frame_labels(file)
         video = draft.video(video_id, Media(duration_s=len(frames) / fps, fps=fps))
         frame = 0
         for name, run in groupby(frames):
@@ -39,7 +39,7 @@ def read_mstcn(path: Path, given: Given) -> Document:
     return draft.document()
 
 
-def _labels(file: Path) -> list[str]:
+def frame_labels(file: Path) -> list[str]:
     """The label of each frame."""
     lines = read_text(file, _EXPECTED).splitlines()
     if lines and lines[0].strip().startswith("###"):

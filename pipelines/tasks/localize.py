@@ -93,7 +93,7 @@ class Localize(SequenceTask):
             "protocol": self.name,
             "metrics": {"average_map": result.average_map},
             "chance": {},
-            "per_threshold": {f"{threshold:.2f}": {"map": value} for threshold, value in at},
+            "per_threshold": {f"{threshold:.2f}": value for threshold, value in at},
             "per_class": {label: {"ap": ap} for label, ap in zip(examples.classes, means, strict=True)},
             "notes": [*examples.notes, *class_notes(examples.classes, means, n_trained)],
         }

@@ -2,7 +2,7 @@
 V videos, R weightings of the videos.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,16 @@ class Ranking:
     true_video: NDArray[np.int64]
     n_labels: int
     form: Form = "envelope"
+
+    def take(self, rows: NDArray[np.bool_]) -> "Ranking":
+        """With these predictions alone."""
+        return replace(
+            self, label=self.label[rows], video=self.video[rows], score=self.score[rows], hits=self.hits[rows]
+        )
+
+    def at(self, threshold: int) -> "Ranking":
+        """With the threshold of this number alone."""
+        return replace(self, hits=self.hits[:, threshold : threshold + 1])
 
     def ap(self, *, ties: Ties = "file") -> Floats:
         """Of each label at each threshold ``(C, K)``; NaN for labels without truth.
