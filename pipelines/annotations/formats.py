@@ -17,14 +17,24 @@ from pipelines.annotations.activitynet_json import (
     write_mmaction2,
     write_opentad,
 )
+from pipelines.annotations.audacity import read_audacity, write_audacity
 from pipelines.annotations.ava_csv import read_ava_csv, write_ava_csv
+from pipelines.annotations.boris import read_boris, write_boris
+from pipelines.annotations.captions import read_srt, read_webvtt, write_srt, write_webvtt
 from pipelines.annotations.charades import read_charades, write_charades
+from pipelines.annotations.coco_vid import coco_vid_of, read_coco_vid, write_coco_vid
+from pipelines.annotations.cvat import read_cvat, write_cvat
 from pipelines.annotations.document import Document
+from pipelines.annotations.elan import read_elan, write_elan
 from pipelines.annotations.files import JsonFile, read_text, said
 from pipelines.annotations.given import Given
 from pipelines.annotations.kinetics import read_kinetics, write_kinetics
+from pipelines.annotations.label_studio import label_studio_of, read_label_studio, write_label_studio
+from pipelines.annotations.mot import read_mot, write_mot
 from pipelines.annotations.mstcn import read_mstcn, write_mstcn
+from pipelines.annotations.parquet import read_parquet, write_parquet
 from pipelines.annotations.thumos import CLASS_LIST, read_thumos, write_thumos
+from pipelines.annotations.via import read_via, via_of, write_via
 from pipelines.notes import shown
 
 
@@ -47,9 +57,23 @@ FORMATS = {
     "charades": Format(read_charades, write_charades),
     "kinetics": Format(read_kinetics, write_kinetics),
     "mstcn": Format(read_mstcn, write_mstcn),
+    "coco-vid": Format(read_coco_vid, write_coco_vid),
+    "mot": Format(read_mot, write_mot),
+    "via": Format(read_via, write_via),
+    "elan": Format(read_elan, write_elan, (".eaf",)),
+    "boris": Format(read_boris, write_boris),
+    "cvat": Format(read_cvat, write_cvat, (".xml",)),
+    "label-studio": Format(read_label_studio, write_label_studio),
+    "audacity": Format(read_audacity, write_audacity),
+    "webvtt": Format(read_webvtt, write_webvtt, (".vtt",)),
+    "srt": Format(read_srt, write_srt, (".srt",)),
+    "parquet": Format(read_parquet, write_parquet, (".parquet", ".pq")),
 }
 _JSON: dict[str, Callable[[JsonFile, Given], Document]] = {
     "activitynet": activitynet_of,
+    "coco-vid": coco_vid_of,
+    "via": via_of,
+    "label-studio": label_studio_of,
 }
 _HEAD_BYTES = 65536
 _LINES = 30
