@@ -711,5 +711,28 @@ def score(
     _print_result(result, score_lines(result), as_json=as_json)
 
 
+@app.command(epilog="Example: untrimmed convert match.eaf labels.json --to activitynet")
+def convert(
+    source: Annotated[Path, typer.Argument(help="A file or folder, in any format.", metavar="IN")],
+    output: Annotated[Path, typer.Argument(help="New file; or folder, for formats of several files.", metavar="OUT")],
+    to: Annotated[str | None, typer.Option(help="Its format; by default the one that its ending means.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second, where files count frames.", min=0.001)] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the frame, where boxes are in pixels.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class list, where files have numbers of classes.")] = None,
+    subset: Annotated[
+        str | None, typer.Option(help="Only its videos; where IN has no subsets, the one that all videos get.")
+    ] = None,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Labels or predictions from one format to another. Reads back what it wrote, and says what is not the same."""
+    from pipelines.conversion import conversion_json, conversion_lines, size_from
+    from pipelines.conversion import convert as run
+
+    frame = None if size is None else size_from(size)
+    done = run(source, output, to=to, fps=fps, size=frame, labels=labels, subset=subset)
+    _print_result(conversion_json(done), conversion_lines(done), as_json=as_json)
+
+
 if __name__ == "__main__":
     main()

@@ -3,8 +3,9 @@
 Truth: ``{"database": {id: {"duration", "subset", "annotations": [{"segment": [start, stop], "label"}]}}}``;
 ActionFormer adds ``fps``, ``label_id`` and ``segment(frames)``, OpenTAD ``frame``, and mmaction2's has no database
 level and says ``duration_second`` and ``duration_frame``. Predictions:
-``{"results": {id: [{"segment", "label", "score"}]}}``, a row without segment being about the whole video; ActionFormer's are
-``{"database": {id: [{"segment", "label_id", "scores"}]}}``. Ids are kept as they are, with ``v_`` or without.
+``{"results": {id: [{"segment", "label", "score"}]}}``, a row without segment being about the whole video;
+ActionFormer's are ``{"database": {id: [{"segment", "label_id", "scores"}]}}``. Ids are kept as they are, with ``v_``
+or without.
 
 Columns are made of all rows at once. Only when that fails, rows are looked at one by one, to name the wrong one.
 """

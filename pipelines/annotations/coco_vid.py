@@ -112,12 +112,14 @@ def write_coco_vid(document: Document, path: Path, given: Given) -> None:
     rows_of = rows_by_video(document, document.boxes.video)
     for (name, media), rows in zip(document.media.items(), rows_of, strict=True):
         found = document.boxes.take(rows)
-        videos.append({"id": len(videos) + 1, "name": name})
+        length = None if media.duration_s is None or media.fps is None else round(media.duration_s * media.fps)
+        known = {"width": media.width, "height": media.height, "fps": media.fps, "length": length}
+        said = {key: value for key, value in known.items() if value is not None}
+        videos.append({"id": len(videos) + 1, "name": name, **said})
         if not len(found):
             continue
         fps, (width, height) = given.rate(path, media), given.frame(path, media)
-        length = {} if media.duration_s is None else {"length": round(media.duration_s * fps)}
-        videos[-1] |= {"width": width, "height": height, "fps": fps, **length}
+        videos[-1] |= {"width": width, "height": height, "fps": fps}
         frames = frames_of(found.second, fps)
         first = len(images) + 1
         numbers = {frame: first + place for place, frame in enumerate(np.unique(frames).tolist())}

@@ -99,7 +99,7 @@ def read_document(
     given = Given(fps, size, None if labels is None else Path(labels))
     if not place.exists():
         raise InputError(f"{place}: no such file or folder; expected annotations or predictions. Check the path")
-    kind = _format_of_folder(place) if place.is_dir() else _format_of_file(place)
+    kind = format_of(place)
     with _many_objects():
         document = _read_json(place, given) if kind == "json" else FORMATS[kind].read(place, given)
     _check_names(place, document)
@@ -125,6 +125,15 @@ def write_document(
     if form not in FORMATS:
         raise UsageError(f"format {form!r} is unknown; expected {', '.join(FORMATS)}")
     FORMATS[form].write(document, Path(path), Given(fps, size, None if labels is None else Path(labels)))
+
+
+def format_of(path: Path) -> str:
+    """The format of a file or folder, by what it holds; "json" for any in JSON, which tell themselves when read.
+
+    Raises:
+        InputError: not readable, or none of the formats.
+    """
+    return _format_of_folder(path) if path.is_dir() else _format_of_file(path)
 
 
 def format_by_ending(path: Path) -> str:
@@ -283,7 +292,7 @@ def _format_of_folder(folder: Path) -> str:
     if CLASS_LIST in names:
         return "thumos"
     kinds = {}
-    for file in files[:_LINES]:
+    for file in [file for file in files if file.stat().st_size][:_LINES]:
         try:
             kinds[file.name] = _format_of_file(file)
         except InputError:

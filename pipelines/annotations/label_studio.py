@@ -113,6 +113,7 @@ def _add(
                 draft.segment(video, label, (first - 1) / fps, last / fps, score)
     elif "start" in value and "end" in value:
         start_s, stop_s = (number_at(file, [*keys, end], value[end], "seconds") for end in ("start", "end"))
+        draft.video([*draft.media][video], Media(duration_s=number(region.get("original_length"))))
         for label in labels:
             draft.segment(video, label, start_s, stop_s, score)
     elif "choices" in value:

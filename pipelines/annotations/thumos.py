@@ -51,7 +51,7 @@ def _read_class(path: Path) -> Document:
 
 def _read_truth(folder: Path, files: list[Path], given: Given) -> Document:
     bad = [file.name for file in files if "_" not in file.stem.strip("_")]
-    if bad or not files:
+    if bad or not (files or (folder / CLASS_LIST).is_file()):
         raise InputError(
             f"{folder}: {shown(bad) if bad else 'no .txt file'}; expected the truth of THUMOS, files such as"
             " BaseballPitch_test.txt, one a class. Move others away"
@@ -80,9 +80,11 @@ def _parsed(cells: list[str]) -> tuple[str, float, float]:
 
 def _read_detections(path: Path, given: Given) -> Document:
     names = given.names(path.with_name(CLASS_LIST))
-    rows = [line.split() for line in read_text(path, _DETECTION).splitlines()]
+    rows = [line.split() for line in read_text(path, _DETECTION).splitlines() if line.strip()]
+    if not rows:
+        return Draft("thumos", names.values()).document()
     try:
-        video, start, stop, number, score = zip(*filter(None, rows), strict=True)
+        video, start, stop, number, score = zip(*rows, strict=True)
         span_s = np.array([list(map(float, start)), list(map(float, stop))]).T
         scores, numbers = np.array(list(map(float, score))), list(map(int, number))
         right = bool(np.isfinite(span_s).all() and np.isfinite(scores).all())
