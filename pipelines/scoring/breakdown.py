@@ -1,14 +1,13 @@
 """Where a localization figure comes from: by length of the truth, and by kind of error. C labels, K thresholds."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.scoring.rows import Compared
 from pipelines.scoring.scored import value
-from seqmodels.metrics.localization import activitynet_ranking, overlapping
+from seqmodels.metrics.localization import Pairs, Spans, overlapping
 from seqmodels.metrics.matching import rank_in_group
 from seqmodels.metrics.ranking import Ranking, mean_ap
 
@@ -18,41 +17,40 @@ detectors", ECCV 2018)."""
 _SHARES = ("shortest third", "middle third", "longest third")
 
 
-def by_duration(compared: Compared, ranking: Ranking, thresholds: Sequence[float]) -> list[dict[str, Any]]:
+def by_duration(truth: Spans, ranking: Ranking, taken: NDArray[np.int64], pairs: Pairs) -> list[dict[str, Any]]:
     """Average mAP over the shortest, middle and longest third of the true segments.
 
-    For each third the truth of other lengths is neither to find nor false when found: predictions that are right on it
-    are left out, and so are those that overlap it more than any of the third. False ones stay in all thirds.
+    For each third the truth of other lengths is neither to find nor false when found: predictions that take it
+    (``taken`` ``(M, K)``) are left out, and so are false ones that overlap it more than any of the third. The other
+    false ones stay in all thirds.
     """
-    truth, found = compared.truth, compared.found
     if len(truth) == 0:
         return []
     length = np.diff(truth.span, axis=1)[:, 0]
-    edges = np.quantile(length, [1 / 3, 2 / 3])
-    third = np.searchsorted(edges, length, side="left")
-    nearest = np.full(len(found), -1)
-    left, right, overlap = overlapping(found, truth)
-    order = np.lexsort((np.nan_to_num(overlap, nan=np.inf), left))
-    nearest[left[order]] = third[right[order]]  # the last of each prediction stays, which overlaps most
+    third = np.searchsorted(np.quantile(length, [1 / 3, 2 / 3]), length, side="left")
+    nearest = np.full(len(ranking.score), -1)
+    first = np.append(True, pairs.left[1:] != pairs.left[:-1])[: len(pairs.left)]
+    nearest[pairs.left[first]] = third[pairs.right[first]]
+    of_taken = np.where(taken >= 0, third[taken], nearest[:, None])  # (M, K)
     rows = []
     for number, name in enumerate(_SHARES):
-        inside = np.flatnonzero(third == number)
-        if len(inside) == 0:
+        inside = third == number
+        if not inside.any():
             continue
-        kept = (nearest == number) | (nearest == -1)
-        part = activitynet_ranking(truth.take(inside), found.take(kept), ranking.n_labels, thresholds)
+        part = replace(ranking, true_label=truth.label[inside], true_video=truth.video[inside])
+        ap = part.ap(kept=(of_taken == number) | (of_taken == -1))
         rows.append(
             {
                 "segments": name,
                 "seconds": [float(length[inside].min()), float(length[inside].max())],
-                "count": len(inside),
-                "average_map": value(float(mean_ap(part.ap()).mean())),
+                "count": int(inside.sum()),
+                "average_map": value(float(mean_ap(ap).mean())),
             }
         )
     return rows
 
 
-def error_kinds(compared: Compared, ranking: Ranking, thresholds: Sequence[float]) -> dict[str, Any]:
+def error_kinds(truth: Spans, found: Spans, ranking: Ranking, threshold: float) -> dict[str, Any]:
     """What is wrong with the predictions that matter: of each class the best, as many as it has true segments.
 
     At the lowest threshold a false one is *double* (on a true segment of its class that another took), of wrong
@@ -61,9 +59,8 @@ def error_kinds(compared: Compared, ranking: Ranking, thresholds: Sequence[float
     the mAP at this threshold rises when all false predictions of a kind, of any rank, are taken away. After Alwassel et
     al., ECCV 2018, with one kind for both forms of confusion.
     """
-    truth, found = compared.truth, compared.found
     hit = ranking.hits[:, 0]
-    kind = _kinds(compared, hit, thresholds[0])
+    kind = _kinds(truth, found, hit, threshold)
     totals = np.bincount(truth.label, minlength=ranking.n_labels)
     order = np.argsort(-found.score, kind="stable")
     rank = np.empty(len(found), np.int64)
@@ -72,24 +69,24 @@ def error_kinds(compared: Compared, ranking: Ranking, thresholds: Sequence[float
     first = ranking.at(0)
     base = float(mean_ap(first.ap())[0])
     result: dict[str, Any] = {
-        "threshold": float(thresholds[0]),
+        "threshold": float(threshold),
         "predictions": int(top.sum()),
         "right": int((top & hit).sum()),
     }
     for number, name in enumerate(("double", "localization", "confusion", "background")):
         gone = kind == number
-        gain = float(mean_ap(first.take(~gone).ap())[0]) - base if gone.any() else 0.0
+        gain = float(mean_ap(first.ap(kept=~gone[:, None]))[0]) - base if gone.any() else 0.0
         result[name] = {"count": int((top & gone).sum()), "gain": value(gain)}
     result["missed"] = {"count": int(len(truth) - hit.sum())}
     return result
 
 
-def _kinds(compared: Compared, hit: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
+def _kinds(truth: Spans, found: Spans, hit: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
     """The kind of each prediction ``(M,)``: 0 double, 1 localization, 2 confusion, 3 background, -1 right."""
     own, other = np.zeros(len(hit)), np.zeros(len(hit))
-    left, right, overlap = overlapping(compared.found, compared.truth, labels=False)
+    left, right, overlap = overlapping(found, truth, labels=False)
     overlap = np.nan_to_num(overlap, nan=0.0, posinf=0.0)
-    same = compared.found.label[left] == compared.truth.label[right]
+    same = found.label[left] == truth.label[right]
     np.maximum.at(own, left[same], overlap[same])
     np.maximum.at(other, left[~same], overlap[~same])
     kind = np.select([hit, own >= threshold, own >= NEAR, other >= NEAR], [-1, 0, 1, 2], 3)

@@ -23,14 +23,16 @@ from pipelines.scoring.scored import (
 from seqmodels.metrics.localization import (
     ACTIVITYNET_THRESHOLDS,
     THUMOS_THRESHOLDS,
+    Pairs,
     Spans,
-    activitynet_ranking,
+    activitynet_taken,
     overlapping,
     thumos_kit_ranking,
+    wanted_pairs,
 )
 from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
 from seqmodels.metrics.proposal_recall import proposal_recall
-from seqmodels.metrics.ranking import Form, Ranking, mean_ap
+from seqmodels.metrics.ranking import Form, Ranking, Ties, mean_ap
 
 KITS: dict[str, Form] = {"11-point": "11-point", "hits": "hits"}
 KIT_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -92,56 +94,55 @@ def thumos14(truth: Path, predictions: Path, options: Options) -> Scored:
 
 
 def _localized(compared: Compared, thresholds: Sequence[float]) -> Scored:
-    truth, found, n_labels = compared.truth, compared.found, len(compared.labels)
-    ranking = activitynet_ranking(truth, found, n_labels, thresholds)
+    truth, n_labels = compared.truth, len(compared.labels)
+    # In the order of ranking, so that all sorts to come find it sorted; equal scores stay in the order of the file.
+    found = compared.found = compared.found.take(np.lexsort((-compared.found.score, compared.found.label)))
+    pairs = wanted_pairs(truth, found)
+    taken = activitynet_taken(pairs, found.score, len(truth), thresholds)
+    ranking = Ranking(found.label, found.video, found.score, taken >= 0, truth.label, truth.video, n_labels)
     ap = ranking.ap()
     maps = mean_ap(ap)
-    scored = Scored(
+    undefined = len(np.unique(pairs.left[np.isnan(pairs.overlap)]))
+    if undefined:
+        compared.notes.append(
+            f"{undefined} predictions of no length lie on truth of no length: the overlap is 0 / 0, which the protocol"
+            " takes for right at every threshold"
+        )
+    return Scored(
         metrics={"average_map": value(float(maps.mean()))},
         headline="average_map",
         videos=compared.videos,
         resample=mean_over_thresholds(ranking),
         per_threshold={at(t): value(x) for t, x in zip(thresholds, maps.tolist(), strict=True)},
         per_class=class_figures(compared.labels, ap, thresholds),
-        tied=_tied(compared, ranking, thresholds),
+        tied=_tied(ranking, pairs, thresholds),
         trouble=compared.trouble,
         notes=compared.notes,
         details={
-            "recall": _recall_at(compared, thresholds),
-            "by_duration": by_duration(compared, ranking, thresholds),
-            "errors": error_kinds(compared, ranking, thresholds),
+            "recall": _recall_at(compared, pairs, thresholds),
+            "by_duration": by_duration(truth, ranking, taken, pairs),
+            "errors": error_kinds(truth, found, ranking, thresholds[0]),
         },
     )
-    if (undefined := _undefined_overlaps(truth, found)) > 0:
-        scored.notes.append(
-            f"{undefined} predictions of no length lie on truth of no length: the overlap is 0 / 0, which the protocol"
-            " takes for right at every threshold"
-        )
-    return scored
 
 
-def _undefined_overlaps(truth: Spans, found: Spans) -> int:
-    left, _, overlap = overlapping(found, truth)
-    return len(np.unique(left[np.isnan(overlap)]))
-
-
-def _tied(compared: Compared, ranking: Ranking, thresholds: Sequence[float]) -> tuple[float, float] | None:
+def _tied(ranking: Ranking, pairs: Pairs, thresholds: Sequence[float]) -> tuple[float, float] | None:
     """The range of the average over the orders of ties that favour right predictions most and least."""
     order = np.lexsort((ranking.score, ranking.label))
     label, score = ranking.label[order], ranking.score[order]
     if not ((label[1:] == label[:-1]) & (score[1:] == score[:-1])).any():
         return None
-    best = np.zeros(len(compared.found))
-    left, _, overlap = overlapping(compared.found, compared.truth)
-    np.maximum.at(best, left, np.nan_to_num(overlap, nan=1.0, posinf=1.0))
+    best = np.zeros(len(ranking.score))
+    np.maximum.at(best, pairs.left, np.nan_to_num(pairs.overlap, nan=1.0, posinf=1.0))
     figures = [float(mean_ap(ranking.ap()).mean())]
-    for ties, tiebreak in (("best", -best), ("worst", best)):
-        other = activitynet_ranking(compared.truth, compared.found, ranking.n_labels, thresholds, tiebreak=tiebreak)
-        figures.append(float(mean_ap(other.ap(ties="best" if ties == "best" else "worst")).mean()))
+    orders: tuple[tuple[Ties, Floats], ...] = (("best", -best), ("worst", best))
+    for ties, tiebreak in orders:
+        taken = activitynet_taken(pairs, ranking.score, len(ranking.true_label), thresholds, tiebreak=tiebreak)
+        figures.append(float(mean_ap(replace(ranking, hits=taken >= 0).ap(ties=ties)).mean()))
     return tie_range(figures)
 
 
-def _recall_at(compared: Compared, thresholds: Sequence[float]) -> dict[str, dict[str, float | None]]:
+def _recall_at(compared: Compared, pairs: Pairs, thresholds: Sequence[float]) -> dict[str, dict[str, float | None]]:
     """Recall@kx: of each class and video the k · (number of true segments) best predictions are kept; the share of a
     class's true segments that one of them reaches, mean over classes (ActionFormer's `metrics.py`).
     """
@@ -152,7 +153,7 @@ def _recall_at(compared: Compared, thresholds: Sequence[float]) -> dict[str, dic
     rank = np.empty(len(found), np.int64)
     order = np.argsort(-found.score, kind="stable")
     rank[order] = rank_in_group(cell[order])
-    left, right, overlap = overlapping(found, truth)
+    left, right, overlap = pairs
     result: dict[str, dict[str, float | None]] = {}
     for k in (1, 5):
         kept = (rank < k * truths[cell])[left]

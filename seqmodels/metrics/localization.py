@@ -5,6 +5,7 @@ V videos, M predictions, N true segments, C labels, K thresholds, P pairs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +73,17 @@ def localization_map(
     return LocalizationResult(float(means.mean()), means, ap)
 
 
-def activitynet_ranking(
-    truth: Spans,
-    found: Spans,
-    n_labels: int,
-    thresholds: Sequence[float],
-    *,
-    tiebreak: NDArray[np.float64] | None = None,
-) -> Ranking:
+class Pairs(NamedTuple):
+    """Predictions and the truth of their video and label that they overlap: rows ``left`` and ``right`` ``(P,)``, and
+    ``overlap`` ``(P,)``, tIoU. By prediction; of each the one that it wants most first.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    overlap: NDArray[np.float64]
+
+
+def activitynet_ranking(truth: Spans, found: Spans, n_labels: int, thresholds: Sequence[float]) -> Ranking:
     """Which predictions are right, as ActivityNet decides it (Heilbron et al. 2015, `Evaluation/eval_detection.py`).
 
     For each label the predictions of all videos go by falling score; each takes the true segment of its video that it
@@ -89,24 +93,41 @@ def activitynet_ranking(
 
     Args:
         truth: true segments.
-        found: predictions; of equal scores, that with the lower ``tiebreak`` ``(M,)`` goes first, or the earlier row.
+        found: predictions; of equal scores the earlier row goes first.
         n_labels: C.
         thresholds: of tIoU.
-        tiebreak: None: all alike.
     """
-    keys = (-found.score,) if tiebreak is None else (tiebreak, -found.score)
-    order = np.lexsort(keys)
-    turn = np.empty(len(found), np.int64)
-    turn[order] = np.arange(len(found))
+    taken = activitynet_taken(wanted_pairs(truth, found), found.score, len(truth), thresholds)
+    return _ranking(truth, found, taken >= 0, n_labels, "envelope")
+
+
+def wanted_pairs(truth: Spans, found: Spans) -> Pairs:
+    """The pairs of each prediction: undefined overlaps first, then by falling overlap, the later truth first."""
     left, right, overlap = overlapping(found, truth)
-    # The pairs of a prediction: undefined overlaps first, then by falling overlap, the later truth first.
     wanted = np.lexsort((right, overlap, -left))[::-1]
-    left, right, overlap = left[wanted], right[wanted], overlap[wanted]
-    hits = np.zeros((len(found), len(thresholds)), np.bool_)
+    return Pairs(left[wanted], right[wanted], overlap[wanted])
+
+
+def activitynet_taken(
+    pairs: Pairs,
+    score: NDArray[np.float64],
+    n_truth: int,
+    thresholds: Sequence[float],
+    *,
+    tiebreak: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
+    """The true segment that each prediction takes at each threshold ``(M, K)``, -1 for none; see `activitynet_ranking`.
+
+    ``tiebreak`` ``(M,)``: of equal scores, the lower goes first.
+    """
+    order = np.argsort(-score, kind="stable") if tiebreak is None else np.lexsort((tiebreak, -score))
+    turn = np.empty(len(score), np.int64)
+    turn[order] = np.arange(len(score))
+    taken = np.full((len(score), len(thresholds)), -1)
     for k, threshold in enumerate(thresholds):
-        enough = ~(overlap < threshold)
-        hits[:, k] = take_in_turn(left[enough], right[enough], turn, len(truth)) >= 0
-    return _ranking(truth, found, hits, n_labels, "envelope")
+        enough = ~(pairs.overlap < threshold)
+        taken[:, k] = take_in_turn(pairs.left[enough], pairs.right[enough], turn, n_truth)
+    return taken
 
 
 def thumos_kit_ranking(

@@ -51,8 +51,8 @@ def take_in_turn(left: Ints, right: Ints, turn: Ints, n_right: int) -> Ints:
     rows agree on who goes first, the outcome is the same, and few rounds are needed.
 
     Args:
-        left: ``(P,)`` left row of each pair.
-        right: ``(P,)`` its right row. The pairs of one left row stand together, the one that it wants most first.
+        left: ``(P,)`` left row of each pair, rising.
+        right: ``(P,)`` its right row; of one left row the one that it wants most comes first.
         turn: ``(M,)`` each left row's place in the order, 0..M-1, each once.
         n_right: N.
 
@@ -60,8 +60,8 @@ def take_in_turn(left: Ints, right: Ints, turn: Ints, n_right: int) -> Ints:
         ``(M,)`` the right row that each left row takes; -1 for none.
     """
     n_left = len(turn)
-    begin = np.searchsorted(left, np.arange(n_left)) if _rises(left) else _begins(left, n_left)
-    stop = begin + np.bincount(left, minlength=n_left)
+    stop = np.bincount(left, minlength=n_left).cumsum()
+    begin = np.concatenate((np.zeros(1, np.int64), stop[:-1]))[:n_left]
     by_turn = np.empty(n_left, np.int64)
     by_turn[turn] = np.arange(n_left)
     holder = np.full(n_right, n_left)  # the turn of who holds each right row
@@ -80,15 +80,3 @@ def take_in_turn(left: Ints, right: Ints, turn: Ints, n_right: int) -> Ints:
     held = np.flatnonzero(holder < n_left)
     taken[by_turn[holder[held]]] = held
     return taken
-
-
-def _rises(values: Ints) -> bool:
-    return bool((np.diff(values) >= 0).all())
-
-
-def _begins(left: Ints, n_left: int) -> Ints:
-    """Where the pairs of each left row begin, when the rows stand together but not in order."""
-    begin = np.zeros(n_left, np.int64)
-    starts = np.flatnonzero(np.append(True, left[1:] != left[:-1])) if len(left) else np.zeros(0, np.int64)
-    begin[left[starts]] = starts
-    return begin

@@ -2,6 +2,7 @@
 V videos, R weightings of the videos.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,29 +39,37 @@ class Ranking:
     n_labels: int
     form: Form = "envelope"
 
-    def take(self, rows: NDArray[np.bool_]) -> "Ranking":
-        """With these predictions alone."""
-        return replace(
-            self, label=self.label[rows], video=self.video[rows], score=self.score[rows], hits=self.hits[rows]
-        )
-
     def at(self, threshold: int) -> "Ranking":
         """With the threshold of this number alone."""
         return replace(self, hits=self.hits[:, threshold : threshold + 1])
 
-    def ap(self, *, ties: Ties = "file") -> Floats:
+    def ap(self, *, ties: Ties = "file", kept: NDArray[np.bool_] | None = None) -> Floats:
         """Of each label at each threshold ``(C, K)``; NaN for labels without truth.
 
-        ``ties``: how equal scores of a label are ordered: as in the file, or right ones first, or last.
+        Args:
+            ties: how equal scores of a label are ordered: as in the file, or right ones first, or last.
+            kept: ``(M, K)`` the predictions that count at each threshold; None: all.
         """
-        result: Floats = self._each(None, ties)[0]
+        result = np.full((self.n_labels, self.hits.shape[1]), np.nan)
+        for c, rows, true_videos in self._labels():
+            hits, weight = self.hits[rows].T, None if kept is None else kept[rows].T.astype(np.float64)
+            if ties != "file":
+                hits = _reordered(hits, self.score[rows], best=ties == "best")
+            result[c] = ranked_ap(hits, float(len(true_videos)), self.form, weight)
         return result
 
     def resampled(self, weights: Floats) -> Floats:
         """Average precision when video v counts ``weights[:, v]`` times: ``(R, V)`` -> ``(R, C, K)``."""
-        step = max(1, _CHUNK // max(1, len(self.label)))
-        parts = [self._each(weights[first : first + step], "file") for first in range(0, len(weights), step)]
-        result: Floats = np.concatenate(parts)
+        result = np.full((len(weights), self.n_labels, self.hits.shape[1]), np.nan)
+        known = np.concatenate((weights, np.ones((len(weights), 1))), axis=1)  # the last is video -1
+        for c, rows, true_videos in self._labels():
+            total, hits, videos = known[:, true_videos].sum(axis=1), self.hits[rows], self.video[rows]
+            step = max(1, _CHUNK // max(1, len(rows)))
+            for first in range(0, len(weights), step):
+                part = slice(first, first + step)
+                weight = known[part, videos] if len(rows) else np.zeros((len(known[part]), 0))
+                for k in range(hits.shape[1]):
+                    result[part, c, k] = ranked_ap(hits[:, k], total[part], self.form, weight)
         return result
 
     def tied(self) -> bool:
@@ -70,22 +79,16 @@ class Ranking:
         same = (label[1:] == label[:-1]) & (score[1:] == score[:-1])
         return bool(same.any() and (hits[1:] != hits[:-1])[same].any())
 
-    def _each(self, weights: Floats | None, ties: Ties) -> Floats:
-        n_thresholds = self.hits.shape[1]
-        result = np.full((1 if weights is None else len(weights), self.n_labels, n_thresholds), np.nan)
-        order = np.argsort(self.label, kind="stable")
-        starts = np.searchsorted(self.label[order], np.arange(self.n_labels + 1))
+    def _labels(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each label that has truth: its predictions by falling score, and the video of each true item."""
+        order = np.lexsort((-self.score, self.label))
         true_order = np.argsort(self.true_label, kind="stable")
-        true_starts = np.searchsorted(self.true_label[true_order], np.arange(self.n_labels + 1))
-        for c in np.flatnonzero(np.diff(true_starts)):
-            rows = order[starts[c] : starts[c + 1]]
-            true_videos = self.true_video[true_order[true_starts[c] : true_starts[c + 1]]]
-            total = _weight(weights, true_videos).sum(axis=-1)
-            for k in range(n_thresholds):
-                ranked = rows[_falling(self.score[rows], self.hits[rows, k], ties)]
-                weight = _weight(weights, self.video[ranked])
-                result[:, c, k] = ranked_ap(self.hits[ranked, k], total, self.form, weight)
-        return result
+        numbers = np.arange(self.n_labels + 1)
+        starts = np.searchsorted(self.label[order], numbers)
+        true_starts = np.searchsorted(self.true_label[true_order], numbers)
+        for c in np.flatnonzero(np.diff(true_starts)).tolist():
+            true_rows = true_order[true_starts[c] : true_starts[c + 1]]
+            yield c, order[starts[c] : starts[c + 1]], self.true_video[true_rows]
 
 
 def mean_ap(ap: Floats) -> Floats:
@@ -101,7 +104,7 @@ def ranked_ap(hits: NDArray[np.bool_], total: Floats | float, form: Form, weight
     """Average precision of predictions in order of falling score.
 
     Args:
-        hits: ``(M,)`` which are right.
+        hits: ``(…, M)`` which are right.
         total: ``(…,)`` how much there is to find; NaN comes out where it is 0.
         form: ``envelope``: the area under the best precision at each recall or above it (Pascal VOC 2010, and
             ActivityNet and AVA after it); ``hits``: the mean, over all there is to find, of the precision at each right
@@ -114,10 +117,10 @@ def ranked_ap(hits: NDArray[np.bool_], total: Floats | float, form: Form, weight
     Returns:
         ``(…,)``
     """
-    counts = np.ones(len(hits)) if weight is None else weight
+    counts = np.ones(hits.shape[-1]) if weight is None else weight
     right = counts * hits
     found, seen = right.cumsum(axis=-1), counts.cumsum(axis=-1)
-    precision = np.divide(found, seen, out=np.zeros_like(seen), where=seen > 0)
+    precision = np.divide(found, seen, out=np.zeros(found.shape), where=seen > 0)
     if form == "trapezoid":
         before = np.concatenate((np.ones_like(precision[..., :1]), precision[..., :-1]), axis=-1)
         precision = (precision + before) / 2
@@ -140,15 +143,8 @@ def _eleven_points(envelope: Floats, recall: Floats) -> Floats:
     return np.asarray(np.mean(points, axis=0))
 
 
-def _falling(score: Floats, hits: NDArray[np.bool_], ties: Ties) -> NDArray[np.int64]:
-    if ties == "file":
-        return np.argsort(-score, kind="stable")
-    return np.lexsort((hits if ties == "worst" else ~hits, -score))
-
-
-def _weight(weights: Floats | None, videos: NDArray[np.int64]) -> Floats:
-    """How often rows of these videos count: ``(m,)``, or ``(R, m)``; once where there is no such video."""
-    if weights is None:
-        return np.ones(len(videos))
-    known = np.concatenate((weights, np.ones((len(weights), 1))), axis=1)  # the last is video -1
-    return known[:, videos]
+def _reordered(hits: NDArray[np.bool_], score: Floats, *, best: bool) -> NDArray[np.bool_]:
+    """``(K, m)`` by falling score, of equal scores the right ones first (``best``) or last, at each threshold."""
+    group = np.cumsum(np.append(0, score[1:] != score[:-1])) if len(score) else np.zeros(0, np.int64)
+    rows = [row[np.argsort(2 * group + (row != best), kind="stable")] for row in hits]
+    return np.array(rows)
