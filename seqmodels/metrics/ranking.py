@@ -126,11 +126,10 @@ def ranked_ap(hits: NDArray[np.bool_], total: Floats | float, form: Form, weight
         precision = (precision + before) / 2
     elif form != "hits":
         precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
-    whole = np.asarray(total, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if form == "11-point":
-            return _eleven_points(precision, found / whole[..., None]) + 0 * whole / whole
-        result: Floats = (precision * right).sum(axis=-1) / whole
+    whole = np.where(np.asarray(total) > 0, total, np.nan)
+    if form == "11-point":
+        return np.where(np.isnan(whole), np.nan, _eleven_points(precision, found / whole[..., None]))
+    result: Floats = (precision * right).sum(axis=-1) / whole
     return result
 
 
