@@ -60,7 +60,7 @@ def _cues(file: Path, *, webvtt: bool) -> Iterator[tuple[float, float, str]]:
 
 
 def _cue(file: Path, line: int, lines: list[str], *, webvtt: bool) -> tuple[float, float, str]:
-    at = 0 if "-->" in lines[0] or len(lines) == 1 else 1
+    at = 1 if "-->" not in lines[0] and "-->" in "".join(lines[1:2]) else 0
     match = _TIMING.fullmatch(lines[at])
     if match is None:
         raise InputError(f"{file}, line {line + at}: {said(lines[at])}; expected {_EXPECTED}. Correct the file")

@@ -1,4 +1,4 @@
-"""Charades' csv: a row a video, with ``length`` in seconds and ``actions`` such as ``c092 11.90 21.20;c147 0.00 12.60``."""
+"""Charades' csv: a row a video, with ``length`` in seconds and ``actions``: ``c092 11.90 21.20;c147 0.00 12.60``."""
 
 import csv
 import io

@@ -72,10 +72,10 @@ def _times(root: Element) -> tuple[dict[str, float], list[str]]:
     slots = [slot for order in root.all("TIME_ORDER") for slot in order.all("TIME_SLOT")]
     names = [slot.attribute("TIME_SLOT_ID") for slot in slots]
     known = [place for place, slot in enumerate(slots) if "TIME_VALUE" in slot.attributes]
-    values = [slots[place].number("TIME_VALUE") / 1000 for place in known]
+    values = [slots[place].number("TIME_VALUE") for place in known]
     if slots and not known:
         raise slots[0].wrong("no time slot has a TIME_VALUE", "times in milliseconds")
-    seconds = np.interp(np.arange(len(slots)), known, values).tolist() if slots else []
+    seconds = (np.interp(np.arange(len(slots)), known, values) / 1000).tolist() if slots else []
     unaligned = [name for name, slot in zip(names, slots, strict=True) if "TIME_VALUE" not in slot.attributes]
     return dict(zip(names, seconds, strict=True)), unaligned
 

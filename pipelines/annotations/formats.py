@@ -187,8 +187,8 @@ def _format_of_file(path: Path) -> str:
     if found not in FORMATS and found != "json":
         read_text(path, "annotations or predictions")  # if it is no text, say that
         raise InputError(
-            f"{path}: {said(text.split(chr(10), 1)[0].strip())} begins none of the formats: {', '.join(FORMATS)}."
-            " Is it one of these, without its first lines?"
+            f"{path}, line 1: {said(text.strip().split(chr(10), 1)[0])} begins none of the formats; expected one of"
+            f" {', '.join(FORMATS)}. Were first lines lost?"
         )
     return found
 
@@ -232,8 +232,8 @@ def _format_of_header(lines: list[str]) -> str | None:
 def _format_of_rows(lines: list[str]) -> str | None:
     """The format of a table without a header, by number and kind of the columns of most of its rows."""
     kinds = [_format_of_row(line) for line in lines]
-    kind = max(dict.fromkeys(kinds), key=kinds.count)
-    return kind if kind is not None and 2 * kinds.count(kind) >= len(kinds) else None
+    kind = max(dict.fromkeys(kinds), key=lambda kind: 0 if kind is None else kinds.count(kind))
+    return kind if 2 * kinds.count(kind) >= len(kinds) else None
 
 
 def _format_of_row(line: str) -> str | None:
