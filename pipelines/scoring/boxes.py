@@ -66,6 +66,8 @@ def _frames(truth: Path, predictions: Path, options: Options, *, every_frame: bo
     names = read_class_list(options.labels)
     labels = tuple(name for _, name in sorted(names.items()))
     true, found = (_read_boxes(path, options.labels) for path in (truth, predictions))
+    if not np.isnan(true.boxes.score).all() and np.isnan(found.boxes.score).all():
+        raise InputError(f"{truth} has scores and {predictions} has none; expected it the other way. Exchange them")
     trouble: list[str] = []
     videos = {name: i for i, name in enumerate(dict.fromkeys((*true.videos, *found.videos)))}
     true_rows = _table(true, videos, labels, truth, trouble)

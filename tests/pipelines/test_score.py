@@ -429,6 +429,11 @@ class TestAva:
         with pytest.raises(InputError, match="no score"):
             score("ava", gt, det, options=options)
 
+    def test_files_exchanged(self, tmp_path: Path) -> None:
+        gt, det, options = self.files(tmp_path, "v,902,0,0,1,1,11,7\n", "v,902,0,0,1,1,11,0.5\n")
+        with pytest.raises(InputError, match="Exchange"):
+            score("ava", det, gt, options=options)
+
 
 def charades_files(tmp_path: Path, actions: dict[str, str], rows: list[str]) -> tuple[Path, Path]:
     lines = [f'{video},S,Room,6,7,Yes,"a, b",o,"c; d",{text},25.0' for video, text in actions.items()]
@@ -553,7 +558,7 @@ class TestTables:
         assert result["metrics"]["hit_at_1"] == 1
 
     def test_gap_of_other_shapes(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"has 1 rows of 2, found.csv 1 rows of 3"):
+        with pytest.raises(InputError, match=r"has 1 rows of 2, found.csv 1 of 3"):
             score("gap", *self.written(tmp_path, "1,0\n", "0.9,0.8,0.1\n"))
         with pytest.raises(InputError, match=r"line 2.*2 cells, the first row has 3"):
             score("gap", *self.written(tmp_path, "1,0,0\n1,0\n", "0.9,0.8,0.1\n"))
