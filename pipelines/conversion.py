@@ -153,7 +153,8 @@ def _measured(document: Document, path: Path, form: str, given: Given) -> list[s
         lost = list(differences(document, FORMATS[form].read(path, known)))
         told = format_of(path)
     except InputError as error:
-        return [*lost, f"as it is, nobody can tell what it is ({error})"]
+        said = str(error).replace(str(path), path.name)
+        return [*lost, f"it is so little that nobody can tell what it is ({said})"]
     return lost if told in (form, "json") else [*lost, f"by what it holds, it will be taken for {told}"]
 
 

@@ -419,8 +419,8 @@ def drawn_boxes(seed: int, *, scored: bool = False, n: int = 24) -> Document:
     track = rng.integers(0, 3, n)
     score = rng.uniform(0, 1, n) if scored else np.full(n, np.nan)
     box = np.concatenate([corner, corner + side], axis=1)
-    rows = Boxes(np.sort(rng.integers(0, 3, n)), frames / 40, box, track + 1, track, score)
-    return Document("drawn", _media(rng), ("run", "jump", "sit", "fall"), no_segments(), rows)
+    rows = Boxes(np.sort(rng.integers(0, 3, n)), frames / 40, box, track, track, score)
+    return Document("drawn", _media(rng), ("run", "jump", "sit"), no_segments(), rows)
 
 
 def _media(rng: np.random.Generator) -> dict[str, Media]:

@@ -254,7 +254,7 @@ def read_class_list(path: Path) -> dict[int, str]:
     for block in re.finditer(r"\b(?:item|label)\s*:?\s*\{((?:[^{}\"']|\"[^\"]*\"|'[^']*')*)\}", text):
         line = text.count("\n", 0, block.start()) + 1
         name = re.search(r"\bname\s*:\s*(?:\"([^\"]*)\"|'([^']*)')", block[1])
-        number = re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
+        number = re.search(r"\b(?:label_)?id\s*:\s*(\d{1,9})\b", block[1])
         if name is None or number is None:
             raise InputError(
                 f'{path}, line {line}: a class without {"name" if name is None else "id"}; expected item {{ name: "sit"'

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from extract.errors import InputError, UsageError
 from pipelines.annotations.activitynet_json import (
     EXPECTED,
@@ -77,6 +79,7 @@ _JSON: dict[str, Callable[[JsonFile, Given], Document]] = {
 }
 _HEAD_BYTES = 65536
 _LINES = 30
+_LIMIT = 1e9
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 
 
@@ -124,7 +127,27 @@ def write_document(
     """
     if form not in FORMATS:
         raise UsageError(f"format {form!r} is unknown; expected {', '.join(FORMATS)}")
+    _check_numbers(document)
     FORMATS[form].write(document, Path(path), Given(fps, size, None if labels is None else Path(labels)))
+
+
+def _check_numbers(document: Document) -> None:
+    """Refuse what no format can hold."""
+    segments, boxes = document.segments, document.boxes
+    seconds = [media.duration_s or 0.0 for media in document.media.values()]
+    rates = [media.fps or 1.0 for media in document.media.values()]
+    columns = {
+        "time in seconds": [segments.span_s.ravel(), boxes.second, np.array(seconds)],
+        "frame rate": [np.array(rates), 1 / np.array(rates)],
+        "part of a frame": [boxes.box.ravel()],
+    }
+    for what, parts in columns.items():
+        numbers = np.concatenate(parts)
+        wrong = numbers[np.abs(numbers) > _LIMIT]
+        if len(wrong):
+            raise InputError(
+                f"{wrong[0]:g} as a {what} cannot be written; expected up to {_LIMIT:g}. Correct what is read"
+            )
 
 
 def format_of(path: Path) -> str:

@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from extract.errors import InputError
 from pipelines.annotations.checked import list_at, number_at, object_at, text_at, whole_at
 from pipelines.annotations.document import Boxes, Document, Media
 from pipelines.annotations.draft import NAN, Draft, label_of, put_text, rows_by_video
@@ -187,11 +186,7 @@ def write_label_studio(document: Document, path: Path, given: Given) -> None:
         scored = bool(np.isfinite(found.score).any() or np.isfinite(boxes.score).any())
         kind = "predictions" if scored else "annotations"
         tasks.append({"id": place + 1, "data": {"video": video}, kind: [{"result": result}]})
-    try:
-        text = json.dumps(tasks, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise InputError(f"{path}: a number is not finite; expected numbers that JSON can hold") from error
-    put_text(path, text + "\n")
+    put_text(path, json.dumps(tasks, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _segment(key: str, label: str, start_s: float, stop_s: float, score: float, media: Media) -> dict[str, object]:
