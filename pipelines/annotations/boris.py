@@ -118,9 +118,8 @@ def _modifiers(row: _Row) -> str:
 
 
 def _video(row: _Row, path: Path) -> str:
-    source = re.sub(r"^player #\d+\s*:\s*", "", row.get("Source", ""))
-    found = row.get("Media file name") or row.get("Media file path") or source or row.get("Observation id") or path.stem
-    return found.split(";")[0]
+    source = re.sub(r"^player #\d+\s*:\s*|\s*;\s*player #\d+\s*:.*", "", row.get("Source", ""))
+    return row.get("Media file name") or row.get("Media file path") or source or row.get("Observation id") or path.stem
 
 
 def _media(row: _Row) -> Media:
