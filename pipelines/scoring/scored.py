@@ -13,6 +13,7 @@ from pipelines.notes import noted
 from seqmodels.metrics.ranking import Ranking, mean_ap
 
 Floats = NDArray[np.float64]
+MATTERS = 1e-6  # figures are printed with four decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def class_figures(labels: Sequence[str], ap: Floats, thresholds: Sequence[float]
 def tie_range(figures: Iterable[float]) -> tuple[float, float] | None:
     """Least and greatest of figures of several orders, where they differ."""
     each = np.array(list(figures))
-    if np.isnan(each).any() or np.ptp(each) < 1e-9:
+    if np.isnan(each).any() or np.ptp(each) < MATTERS:
         return None
     return float(each.min()), float(each.max())
 
