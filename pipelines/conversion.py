@@ -146,15 +146,17 @@ def _measured(document: Document, path: Path, form: str, given: Given) -> list[s
     first = next(iter(document.media.values()), Media())
     size = (first.width, first.height) if first.width and first.height else None
     known = Given(given.fps or first.fps or 1.0, given.size or size or (1, 1), given.labels)
-    lost: list[str] = []
     try:
         if not path.exists():
             path.mkdir(parents=True)
         lost = list(differences(document, FORMATS[form].read(path, known)))
+    except InputError as error:
+        return [f"it cannot be read back: {str(error).replace(str(path), path.name)}"]
+    try:
         told = format_of(path)
     except InputError as error:
         said = str(error).replace(str(path), path.name)
-        return [*lost, f"it is so little that nobody can tell what it is ({said})"]
+        return [*lost, f"it is so little that nobody can tell what it is: {said}"]
     return lost if told in (form, "json") else [*lost, f"by what it holds, it will be taken for {told}"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.annotations.document import Document
-from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.files import finite, read_rows
 from pipelines.annotations.given import Given
 from pipelines.notes import noted
@@ -25,7 +25,7 @@ def read_audacity(path: Path, _given: Given) -> Document:
     draft, spectral = Draft("audacity"), []
     for video_id, file in files_of(path, ENDINGS):
         video = draft.video(video_id)
-        for row in read_rows(file, _parsed, _EXPECTED, delimiter="\t"):
+        for row in read_rows(file, _parsed, _EXPECTED, delimiter="\t", quoted=False):
             if row is None:
                 spectral.append(file.name)
             else:
@@ -48,13 +48,7 @@ def write_audacity(document: Document, path: Path, _given: Given) -> None:
         found = document.segments.take(rows)
         found = found.take(~np.isnan(found.span_s[:, 0]))
         lines = (
-            f"{start_s:.6f}\t{stop_s:.6f}\t{_cell(label_of(document, label))}\n"
+            f"{start_s:.6f}\t{stop_s:.6f}\t{plain(label_of(document, label))}\n"
             for label, (start_s, stop_s) in zip(found.label.tolist(), found.span_s.tolist(), strict=True)
         )
         put_text(file, "".join(lines))
-
-
-def _cell(label: str) -> str:
-    """On one line; in quotes where a table's reader would take its own for such."""
-    text = " ".join(label.split())
-    return '"' + text.replace('"', '""') + '"' if text.startswith('"') else text

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from extract.errors import InputError, UsageError
 from pipelines.annotations.ava import SUBSETS
 from pipelines.annotations.document import Boxes, Document, Media, no_segments
-from pipelines.annotations.draft import label_of, numbered, put_text
+from pipelines.annotations.draft import label_of, numbered, plain, put_text
 from pipelines.annotations.files import finite, read_rows, read_text
 from pipelines.annotations.given import Given, name_of, numbers_of
 from pipelines.notes import shown
@@ -75,7 +75,7 @@ def _only(folder: Path) -> list[Path]:
 def _fast(file: Path) -> list[_Row] | None:
     """The rows of a file whose rows all have eight cells; None where anything is amiss."""
     try:
-        cells = list(csv.reader(read_text(file, _EXPECTED).splitlines()))
+        cells = list(csv.reader(io.StringIO(read_text(file, _EXPECTED), newline="")))
         video, second, x1, y1, x2, y2, action, last = zip(*filter(None, cells), strict=True)
         numbers = [list(map(float, column)) for column in (second, x1, y1, x2, y2)]
         if not np.isfinite(numbers).all() or not all(map(str.strip, set(video))):
@@ -171,7 +171,7 @@ def write_ava_csv(document: Document, path: Path, given: Given) -> None:
         strict=True,
     )
     for video, second, box, label, track, score in columns:
-        when = [videos[video], f"{int(second):04d}" if second == int(second) else second]
+        when = [plain(videos[video]), f"{int(second):04d}" if second == int(second) else second]
         if box[0] != box[0]:
             rows.writerow(when)
             continue
@@ -187,4 +187,4 @@ def write_ava_csv(document: Document, path: Path, given: Given) -> None:
 
 def _quoted(label: str) -> str:
     quote = '"' if '"' not in label else "'"
-    return f"{quote}{' '.join(label.split()).replace(quote, ' ')}{quote}"
+    return f"{quote}{plain(label).replace(quote, ' ')}{quote}"

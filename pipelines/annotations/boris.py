@@ -15,7 +15,7 @@ import numpy as np
 
 from extract.errors import InputError
 from pipelines.annotations.document import Document, Media
-from pipelines.annotations.draft import Draft, label_of, put_text
+from pipelines.annotations.draft import Draft, label_of, plain, put_text
 from pipelines.annotations.files import finite, said, table
 from pipelines.annotations.given import Given
 from pipelines.notes import noted, shown
@@ -139,7 +139,7 @@ def write_boris(document: Document, path: Path, _given: Given) -> None:
     media = list(document.media.items())
     columns = zip(segments.video.tolist(), segments.label.tolist(), segments.span_s.tolist(), strict=True)
     for video, label, (start_s, stop_s) in columns:
-        name, known = media[video]
+        name, known = plain(media[video][0]), media[video][1]
         row = {
             "Observation id": name,
             "Observation type": "Media file(s)",
@@ -148,7 +148,7 @@ def write_boris(document: Document, path: Path, _given: Given) -> None:
             "Media duration (s)": "" if known.duration_s is None else known.duration_s,
             "FPS (frame/s)": "" if known.fps is None else known.fps,
             "Subject": "No focal subject",
-            "Behavior": label_of(document, label),
+            "Behavior": plain(label_of(document, label)),
             "Behavior type": "POINT" if start_s == stop_s else "STATE",
             "Start (s)": start_s,
             "Stop (s)": stop_s,

@@ -11,7 +11,7 @@ import numpy as np
 
 from extract.errors import InputError
 from pipelines.annotations.document import Document
-from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.files import read_text, said
 from pipelines.annotations.given import Given
 
@@ -105,7 +105,7 @@ def _to_write(
         found = found.take((found.span_s[:, 0] >= 0) & (found.span_s[:, 1] > found.span_s[:, 0]))
         ends = np.rint(np.minimum(found.span_s, 3.6e9 - 1) * 1000).astype(np.int64).tolist()
         cues = [
-            (a, b, " ".join(label_of(document, label).replace("-->", "→").split()))
+            (a, b, plain(label_of(document, label).replace("-->", "→")))
             for (a, b), label in zip(ends, found.label.tolist(), strict=True)
         ]
         yield file, sorted(cues, key=lambda cue: cue[0])

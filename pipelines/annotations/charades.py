@@ -7,7 +7,7 @@ from pathlib import Path
 
 from extract.errors import InputError
 from pipelines.annotations.document import Document, Media
-from pipelines.annotations.draft import Draft, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, plain, put_text, rows_by_video
 from pipelines.annotations.files import finite, said, table
 from pipelines.annotations.given import Given
 from pipelines.notes import shown
@@ -85,10 +85,10 @@ def write_charades(document: Document, path: Path, _given: Given) -> None:
             if label >= 0 and start_s == start_s
         ]
         length = "" if media.duration_s is None else str(media.duration_s)
-        row = {"id": video, "actions": ";".join(actions), "length": length}
+        row = {"id": plain(video), "actions": ";".join(actions), "length": length}
         writer.writerow([row.get(name, "") for name in COLUMNS])
     put_text(path, out.getvalue())
 
 
 def _code(label: str) -> str:
-    return "_".join(label.replace(";", " ").split()) or "_"
+    return plain(label.replace(";", " ")).replace(" ", "_") or "_"

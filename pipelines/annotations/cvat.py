@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.annotations.checked import Element, read_xml
 from pipelines.annotations.document import Boxes, Document, Media, Segments
-from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.given import Given
 from pipelines.annotations.keyframes import Corners, boxes_of_video, filled, frames_of, tracks_of
 from pipelines.notes import noted
@@ -118,14 +118,14 @@ def write_cvat(document: Document, path: Path, given: Given) -> None:
 
 
 def _head(document: Document, video: str, media: Media, given: Given, fps: float) -> str:
-    labels = "".join(f"<label><name>{escape(name)}</name><attributes/></label>" for name in document.labels)
+    labels = "".join(f"<label><name>{escape(plain(name))}</name><attributes/></label>" for name in document.labels)
     frames = "" if media.duration_s is None else f"<size>{round(media.duration_s * fps)}</size>"
     width, height = (media.width, media.height) if media.width and media.height else given.size or (None, None)
     size = "" if width is None else f"<original_size><width>{width}</width><height>{height}</height></original_size>"
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-        f"<meta><task><name>{escape(video)}</name>{frames}<mode>interpolation</mode><labels>{labels}</labels>{size}"
-        f"<source>{escape(video)}</source></task></meta>\n"
+        f"<meta><task><name>{escape(plain(video))}</name>{frames}<mode>interpolation</mode><labels>{labels}</labels>{size}"
+        f"<source>{escape(plain(video))}</source></task></meta>\n"
     )
 
 
@@ -137,7 +137,7 @@ def _track(document: Document, number: int, label: int, boxes: Boxes, fps: float
         rows.append(_box(frame, box, outside=0))
         if place + 1 == len(frames) or frames[place + 1] > frame + 1:
             rows.append(_box(frame + 1, box, outside=1))
-    name = quoteattr(label_of(document, label))
+    name = quoteattr(plain(label_of(document, label)))
     return f'<track id="{number}" label={name} source="manual">\n{"".join(rows)}</track>\n'
 
 
@@ -159,6 +159,6 @@ def _images(document: Document, segments: Segments, fps: float) -> Iterator[str]
             tags[frame][label] = None
     for frame in sorted(tags):
         inside = "".join(
-            f'<tag label={quoteattr(document.labels[label])} source="manual"></tag>' for label in tags[frame]
+            f'<tag label={quoteattr(plain(document.labels[label]))} source="manual"></tag>' for label in tags[frame]
         )
         yield f'<image id="{frame}" name="frame_{frame:06d}">{inside}</image>\n'

@@ -1,6 +1,7 @@
 """Rows on their way from a file into a Document, and from a Document into files."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -96,6 +97,11 @@ def rows_by_video(document: Document, video: NDArray[np.int64]) -> list[NDArray[
 def label_of(document: Document, number: int) -> str:
     """The name of a label; empty for none."""
     return document.labels[number] if number >= 0 else ""
+
+
+def plain(name: str) -> str:
+    """On one line, without control characters, which some formats cannot hold."""
+    return " ".join(re.sub(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]", "", name).split())
 
 
 def put_text(path: Path, text: str) -> None:

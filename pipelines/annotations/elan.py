@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines.annotations.checked import Element, read_xml
 from pipelines.annotations.document import Document
-from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.given import Given
 from pipelines.notes import noted
 
@@ -128,7 +128,7 @@ def write_elan(document: Document, path: Path, _given: Given) -> None:
 
 
 def _header(video: str) -> str:
-    url = quoteattr(f"./{quote(video)}")
+    url = quoteattr(f"./{quote(plain(video))}")
     return (
         '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">'
         f'<MEDIA_DESCRIPTOR MEDIA_URL={url} MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL={url}/></HEADER>\n'
@@ -142,7 +142,7 @@ def _body(document: Document, label: NDArray[np.int64], ends: NDArray[np.int64])
     refs = (np.searchsorted(times, ends) + 1).tolist()
     number = 0
     for value in dict.fromkeys(label.tolist()):
-        name = " ".join(label_of(document, value).split())
+        name = plain(label_of(document, value))
         for level, rows in enumerate(_levels(np.flatnonzero(label == value), ends), start=1):
             tier = name if level == 1 else f"{name} ({level})"
             text.append(f'<TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID={quoteattr(tier)}>\n')

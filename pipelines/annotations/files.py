@@ -1,6 +1,7 @@
 """Text, tables and JSON in files of unknown quality: an error names the file, the line, the value and what to do."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -110,8 +111,12 @@ def number(value: object) -> float | None:
         return None
 
 
-def read_rows(path: Path, parse: Callable[[list[str]], T], expected: str, *, delimiter: str = ",") -> list[T]:
+def read_rows(
+    path: Path, parse: Callable[[list[str]], T], expected: str, *, delimiter: str = ",", quoted: bool = True
+) -> list[T]:
     """Every row of a table that is not blank, as ``parse`` makes it of its cells (without spaces around them).
+
+    ``quoted``: a cell may stand in quotes; else these are characters like others.
 
     ``parse`` raises ValueError for cells that are no such row.
 
@@ -120,7 +125,7 @@ def read_rows(path: Path, parse: Callable[[list[str]], T], expected: str, *, del
     """
     rows: list[T] = []
     bad: list[str] = []
-    for line, cells in table(path, expected, delimiter=delimiter):
+    for line, cells in table(path, expected, delimiter=delimiter, quoted=quoted):
         try:
             rows.append(parse(cells))
         except (ValueError, IndexError, OverflowError) as error:
@@ -133,13 +138,17 @@ def read_rows(path: Path, parse: Callable[[list[str]], T], expected: str, *, del
     return rows
 
 
-def table(path: Path, expected: str, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def table(path: Path, expected: str, *, delimiter: str = ",", quoted: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the lines on which they end, without spaces around the cells.
 
     Raises:
         InputError: the file cannot be read, or a cell has no end.
     """
-    reader = csv.reader(read_text(path, expected).splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.reader(
+        io.StringIO(read_text(path, expected), newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+    )
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]

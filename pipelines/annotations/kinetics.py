@@ -6,7 +6,7 @@ from pathlib import Path
 
 from extract.errors import InputError
 from pipelines.annotations.document import Document, Media
-from pipelines.annotations.draft import Draft, label_of, put_text
+from pipelines.annotations.draft import Draft, label_of, plain, put_text
 from pipelines.annotations.files import finite, table
 from pipelines.annotations.given import Given
 from pipelines.notes import shown
@@ -53,7 +53,7 @@ def write_kinetics(document: Document, path: Path, _given: Given) -> None:
     segments, media = document.segments, list(document.media.items())
     columns = zip(segments.video.tolist(), segments.label.tolist(), segments.span_s.tolist(), strict=True)
     writer.writerows(
-        [label_of(document, label), media[video][0], start_s, stop_s, media[video][1].subset or ""]
+        [plain(label_of(document, label)), plain(media[video][0]), start_s, stop_s, plain(media[video][1].subset or "")]
         for video, label, (start_s, stop_s) in columns
         if start_s == start_s
     )

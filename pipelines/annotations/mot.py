@@ -13,7 +13,7 @@ import numpy as np
 from extract.errors import InputError
 from pipelines.annotations.checked import whole
 from pipelines.annotations.document import Document, Media
-from pipelines.annotations.draft import NAN, Draft, file_of, label_of, put_text, rows_by_video
+from pipelines.annotations.draft import NAN, Draft, file_of, label_of, plain, put_text, rows_by_video
 from pipelines.annotations.files import finite, read_rows, read_text
 from pipelines.annotations.given import Given, name_of, numbers_of
 from pipelines.annotations.keyframes import frames_of
@@ -143,7 +143,7 @@ def write_mot(document: Document, path: Path, given: Given) -> None:
         home = file_of(path, name, "")
         put_text(home / ("det/det.txt" if scored else "gt/gt.txt"), "".join(lines))
         info = {
-            "name": name,
+            "name": plain(name),
             "imDir": "img1",
             "frameRate": fps,
             "seqLength": last,

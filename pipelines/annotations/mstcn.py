@@ -12,7 +12,7 @@ import numpy as np
 
 from extract.errors import InputError
 from pipelines.annotations.document import Document, Media
-from pipelines.annotations.draft import Draft, files_of, one_or_folder, put_text, rows_by_video
+from pipelines.annotations.draft import Draft, files_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.files import read_text
 from pipelines.annotations.given import Given
 
@@ -41,7 +41,7 @@ def read_mstcn(path: Path, given: Given) -> Document:
 
 def frame_labels(file: Path) -> list[str]:
     """The label of each frame."""
-    lines = read_text(file, _EXPECTED).splitlines()
+    lines = read_text(file, _EXPECTED).split("\n")
     if lines and lines[0].strip().startswith("###"):
         return " ".join(lines[1:]).split()
     frames = [line.strip() for line in lines]
@@ -72,5 +72,5 @@ def write_mstcn(document: Document, path: Path, given: Given) -> None:
         ends = np.clip(np.rint(spans * fps), 0, count).astype(np.int64).tolist()
         for label, (first, last) in zip(found.label.tolist(), ends, strict=True):
             if label >= 0 and last > first:
-                frames[first:last] = ["_".join(document.labels[label].split())] * (last - first)
+                frames[first:last] = [plain(document.labels[label]).replace(" ", "_") or "_"] * (last - first)
         put_text(file, "".join(f"{name}\n" for name in frames))

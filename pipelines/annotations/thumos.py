@@ -11,7 +11,7 @@ import numpy as np
 
 from extract.errors import InputError, UsageError
 from pipelines.annotations.document import Document, Media, Segments, no_boxes
-from pipelines.annotations.draft import Draft, label_of, numbered, put_text
+from pipelines.annotations.draft import Draft, label_of, numbered, plain, put_text
 from pipelines.annotations.files import finite, read_rows, read_text
 from pipelines.annotations.given import Given, name_of, numbers_of
 from pipelines.notes import shown
@@ -67,7 +67,7 @@ def _read_truth(folder: Path, files: list[Path], given: Given) -> Document:
 def _add(draft: Draft, file: Path) -> None:
     name, _, subset = file.stem.rpartition("_")
     label, media = draft.label(name or file.stem), Media(subset=subset if name else None)
-    for video, start_s, stop_s in read_rows(file, _parsed, _ROW, delimiter=" "):
+    for video, start_s, stop_s in read_rows(file, _parsed, _ROW, delimiter=" ", quoted=False):
         draft.segment(draft.video(video, media), label, start_s, stop_s)
 
 
@@ -80,7 +80,7 @@ def _parsed(cells: list[str]) -> tuple[str, float, float]:
 
 def _read_detections(path: Path, given: Given) -> Document:
     names = given.names(path.with_name(CLASS_LIST))
-    rows = [line.split() for line in read_text(path, _DETECTION).splitlines() if line.strip()]
+    rows = [line.split() for line in read_text(path, _DETECTION).split("\n") if line.strip()]
     if not rows:
         return Draft("thumos", names.values()).document()
     try:
@@ -91,7 +91,7 @@ def _read_detections(path: Path, given: Given) -> Document:
     except (ValueError, OverflowError):
         right = False
     if not right:
-        read_rows(path, _detection, _DETECTION, delimiter=" ")
+        read_rows(path, _detection, _DETECTION, delimiter=" ", quoted=False)
         raise InputError(f"{path}: no rows; expected {_DETECTION}")
     videos, video_of = numbered(video)
     labels, by_number = _labels(names, numbers)
@@ -168,4 +168,4 @@ def _write_detections(document: Document, path: Path, given: Given) -> None:
 
 def _word(name: str) -> str:
     """A name without spaces, which part the columns."""
-    return "_".join(name.split()) or "_"
+    return plain(name).replace(" ", "_") or "_"
