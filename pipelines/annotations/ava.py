@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError
+from pipelines.annotations.ava_names import SUBSETS
+from pipelines.annotations.ava_names import read_class_list as read_class_list
 from pipelines.notes import noted, shown
 from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameMap, frame_map
 
-SUBSETS = {"train": "training", "val": "validation"}
 PIXELS = 2.0
 """A coordinate beyond it is no part of a frame; AVA's own files have some slightly over 1."""
 _NOT_TRUTH = re.compile(r"excluded|box|detection|prediction|proposal", re.IGNORECASE)
@@ -241,31 +242,6 @@ def _read_classes(folder: Path) -> dict[int, str]:
             " Leave the one to use there (official figures are of the 60 classes of …for_activitynet…), move the others"
         )
     return read_class_list(lists[0])
-
-
-def read_class_list(path: Path) -> dict[int, str]:
-    """Number and name of each class of a ``.pbtxt`` file; ``#`` begins a comment.
-
-    Raises:
-        InputError: not readable, no class, a class without name or number, or a number twice.
-    """
-    text = "\n".join(re.sub(r'^((?:[^"#]|"[^"]*")*)#.*$', r"\1", line) for line in _text(path).splitlines())
-    classes: dict[int, str] = {}
-    for block in re.finditer(r"\b(?:item|label)\s*:?\s*\{((?:[^{}\"']|\"[^\"]*\"|'[^']*')*)\}", text):
-        line = text.count("\n", 0, block.start()) + 1
-        name = re.search(r"\bname\s*:\s*(?:\"([^\"]*)\"|'([^']*)')", block[1])
-        number = re.search(r"\b(?:label_)?id\s*:\s*(\d{1,9})\b", block[1])
-        if name is None or number is None:
-            raise InputError(
-                f'{path}, line {line}: a class without {"name" if name is None else "id"}; expected item {{ name: "sit"'
-                " id: 11 }. Correct the file"
-            )
-        if int(number[1]) in classes:
-            raise InputError(f"{path}, line {line}: class number {number[1]} is there twice. Correct the file")
-        classes[int(number[1])] = name[1] if name[1] is not None else name[2]
-    if not classes:
-        raise InputError(f'{path}: no class found; expected AVA\'s class list, item {{ name: "sit" id: 11 }} and so on')
-    return classes
 
 
 def _excluded(folder: Path, subset: str) -> dict[str, set[int]]:

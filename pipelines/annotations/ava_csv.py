@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError, UsageError
-from pipelines.annotations.ava import SUBSETS
+from pipelines.annotations.ava_names import SUBSETS
 from pipelines.annotations.document import Boxes, Document, Media, no_segments
 from pipelines.annotations.draft import label_of, numbered, plain, put_text
 from pipelines.annotations.files import finite, read_rows, read_text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.errors import InputError
-from pipelines.annotations.ava import read_class_list
+from pipelines.annotations.ava_names import read_class_list
 from pipelines.annotations.document import Media
 from pipelines.annotations.files import JsonFile, read_text, said
 
