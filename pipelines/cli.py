@@ -32,7 +32,11 @@ app = typer.Typer(
 )
 
 Labels = Annotated[
-    Path, typer.Option(help="Labels: ActivityNet's JSON; for detect AVA's csv files, by their folder or one of them.")
+    Path,
+    typer.Option(
+        help="Labels: ActivityNet's JSON, or another format with durations and subsets; for detect AVA's csv files, by"
+        " their folder or one of them."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

@@ -86,8 +86,17 @@ def read_activitynet(path: str | Path) -> Annotations:
             f'{path}: no object "database"; expected ActivityNet JSON, {{"database": {{video id: …}}}}.'
             " Convert other forms first"
         )
+    return annotations_of(Path(path), database)
+
+
+def annotations_of(path: Path, database: Mapping[str, object]) -> Annotations:
+    """Annotations from the entries of videos in ActivityNet's form; ``path`` is named in errors.
+
+    Raises:
+        InputError: an entry breaks the form.
+    """
     videos = [_video(f"{path}: video {video_id!r}", video_id, entry) for video_id, entry in database.items()]
-    _check_overshoot(Path(path), videos)
+    _check_overshoot(path, videos)
     return Annotations.of(videos)
 
 

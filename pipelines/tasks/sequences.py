@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.annotations import Annotations, VideoAnnotation, read_activitynet
+from pipelines.annotations import Annotations, VideoAnnotation
+from pipelines.annotations.temporal import read_annotations
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples, Store, load_examples
 from pipelines.tasks.task import Task, digest_of
@@ -37,17 +38,19 @@ class PaddedBatch(NamedTuple):
 
 
 class SequenceTask(Task):
-    """Annotations in ActivityNet's form. ``by_steps``: what lies between the centres of two steps is lost."""
+    """Segments of time. ``by_steps``: what lies between the centres of two steps is lost."""
 
     by_steps: ClassVar[bool] = True
 
     def read(self, path: str | Path) -> Annotations:
-        """See `read_activitynet`."""
-        return read_activitynet(path)
+        """See `read_annotations`."""
+        return read_annotations(path)
 
     def digest(self, path: str | Path) -> str:
-        """Of the file."""
-        return digest_of([Path(path)])
+        """Of the file, or all files of the folder."""
+        place = Path(path)
+        files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+        return digest_of(files)
 
     def load(
         self,
