@@ -38,6 +38,7 @@ MEAN, STD = (0.40, 0.45, 0.50), (0.20, 0.225, 0.25)
 SMALL = (8, 32)
 FULL = (16, 112)  # what the backbone's own clips are: torch may choose other kernels here
 ENGINES = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(not openvino_available(), reason="no OpenVINO"))]
+more = pytest.mark.more
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
@@ -75,12 +76,12 @@ def test_same_bits_with_any_neighbours_threads_and_batches(
 ) -> None:
     if engine == "openvino" and not openvino_available():
         pytest.skip("no OpenVINO")
-    clip, others = some_clips(1, size), some_clips(9, size, seed=1)
+    clip, others = some_clips(1, size), some_clips(7, size, seed=1)
     found = []
     for threads in (1, 2, 3):
         run = Engine(backbone, given(size), engine=engine, precision=precision, threads=threads)
         found.append(run.features(clip)[0])
-        for n in (2, 7, 9):
+        for n in (2, 7):
             for place in {0, 1, n - 1}:
                 mates = others[:n].copy()
                 mates[place] = clip[0]
@@ -93,16 +94,22 @@ def test_same_bits_with_any_neighbours_threads_and_batches(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("name", "size"), [(EMBEDDED, FULL), ("r3d_18", (8, 96)), ("x3d_s", (8, 96)), ("slowfast_r50_8x8", (16, 96))]
+    ("name", "size"),
+    [
+        (EMBEDDED, FULL),
+        pytest.param("r3d_18", (8, 96), marks=more),
+        ("x3d_s", (8, 96)),
+        pytest.param("slowfast_r50_8x8", (16, 96), marks=more),
+    ],
 )
 def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: str, size: tuple[int, int]) -> None:
     backbone = load_backbone(name, "random:0")
     one, two = (Engine(backbone, given(size), engine=engine, threads=threads) for threads in (1, 2))
-    clips = some_clips(5, size)
+    clips = some_clips(3, size)
     together = one.features(clips)
     np.testing.assert_array_equal(two.features(clips), together)
     np.testing.assert_array_equal(two.features(clips[::-1])[::-1], together)
-    np.testing.assert_array_equal(two.features(clips[3:4])[0], together[3])
+    np.testing.assert_array_equal(two.features(clips[1:2])[0], together[1])
 
 
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
@@ -154,10 +161,10 @@ def test_equal_to_plain_torch(backbone: Backbone, engine: str, colour: str, size
         ("i3d_inception_rgb", (8, 64)),
         ("i3d_nln_r50", (4, 64)),
         ("slowfast_r50_8x8", (32, 64)),
-        ("slowfast_r101_16x8_50_50", (64, 32)),
-        ("r2plus1d_r50", (8, 64)),
+        pytest.param("slowfast_r101_16x8_50_50", (64, 32), marks=more),
+        pytest.param("r2plus1d_r50", (8, 64), marks=more),
         ("x3d_s", (5, 64)),
-        ("s3d", (8, 64)),
+        pytest.param("s3d", (8, 64), marks=more),
         ("swin3d_t", (4, 64)),
         ("frames:resnet18", (2, 64)),
     ],
@@ -337,10 +344,9 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
-def test_auto_takes_the_fastest_and_remembers(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = load_backbone("r3d_18", "random:0")
+def test_auto_takes_the_fastest_and_remembers(backbone: Backbone, empty_cache: Path) -> None:
     first, told = settled(backbone, "auto")
-    assert told == ["trying the engines for r3d_18, once on this machine"]
+    assert told == [f"trying the engines for {EMBEDDED}, once on this machine"]
     (kept,) = empty_cache.glob("engine-*.json")
     answer = json.loads(kept.read_text())
     assert first == answer["engine"] == min(answer["seconds_per_clip"], key=answer["seconds_per_clip"].get)
@@ -350,9 +356,11 @@ def test_auto_takes_the_fastest_and_remembers(empty_cache: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
-def test_an_engine_with_wrong_numbers_is_not_taken(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_with_wrong_numbers_is_not_taken(
+    backbone: Backbone, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_choose, "is_right", lambda _found, _wanted: False)
-    assert settled(load_backbone("r3d_18", "random:0"), "auto")[0] == "torch"
+    assert settled(backbone, "auto")[0] == "torch"
 
 
 def test_right_is_within_one_percent_of_each_clip() -> None:

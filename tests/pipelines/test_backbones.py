@@ -26,10 +26,10 @@ SMALL = {"short_side": 64, "crop": 64}
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PyTorch file of slowfast_r50_4x16, as training scripts write it."""
+    """A PyTorch file of slowfast_r50_4x16, as training scripts write it; beside it one of the small network."""
     path = tmp_path_factory.mktemp("weights") / "slowfast.pth"
-    state = load_backbone("slowfast_r50_4x16", "random:3").network.state_dict()
-    torch.save({"epoch": 1, "model_state": state}, path)
+    for name, file in (("slowfast_r50_4x16", path), (EMBEDDED, path.with_name("small.pth"))):
+        torch.save({"epoch": 1, "model_state": load_backbone(name, "random:3").network.state_dict()}, file)
     return path
 
 
@@ -73,7 +73,7 @@ def assert_features(store: FeatureStore, video_id: str, video: Path, weights: ob
 
 def test_a_checkpoint_from_end_to_end(archive: Path, checkpoint: Path, tmp_path: Path) -> None:
     video = archive / "a/same.mp4"
-    options = {"backbone": "slowfast_r50_4x16", "weights": str(checkpoint), **SMALL}
+    options = {"backbone": "slowfast_r50_4x16", "weights": str(checkpoint), "engine": "torch", **SMALL}
     store = pipelines.extract(video, tmp_path / "f.zarr", **options)
     assert_features(store, "same.mp4", video, checkpoint)
     recipe = store.recipe
@@ -86,15 +86,17 @@ def test_a_checkpoint_from_end_to_end(archive: Path, checkpoint: Path, tmp_path:
 
 def test_c3d_gets_bgr(archive: Path, tmp_path: Path) -> None:
     video = archive / "a/same.mp4"
-    store = pipelines.extract(video, tmp_path / "f.zarr", backbone="c3d_sports1m", weights="random:0", hop=64)
+    options = {"backbone": "c3d_sports1m", "weights": "random:0", "engine": "torch", "hop": 64}
+    store = pipelines.extract(video, tmp_path / "f.zarr", **options)
     assert store.recipe["colour"] == "bgr"
     assert_features(store, "same.mp4", video, "random:0")
 
 
 def test_engines_go_on_with_each_others_stores(archive: Path, tmp_path: Path) -> None:
     options = {"backbone": "x3d_xs", "weights": "random:0", **SMALL}
-    first = pipelines.extract(archive / "a", tmp_path / "f.zarr", **options, engine="torch")
-    second = pipelines.extract(archive / "a", tmp_path / "g.zarr", **options, engine="auto")
+    video = archive / "a/same.mp4"
+    first = pipelines.extract(video, tmp_path / "f.zarr", **options, engine="torch")
+    second = pipelines.extract(video, tmp_path / "g.zarr", **options, engine="auto")
     assert first.recipe_digest == second.recipe_digest
     for video_id in first:
         torch_rows, rows = (store[video_id].features.astype(np.float32) for store in (first, second))
@@ -155,22 +157,17 @@ def test_weights_by_url(server: str, checkpoint: Path, tmp_path: Path, monkeypat
 
 
 def test_extract_says_what_it_waits_for(
-    server: str,
-    checkpoint: Path,
-    archive: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("UNTRIMMED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("pipelines.console.LINE_EVERY_S", 0.0)
-    video, url = archive / "a/same.mp4", f"{server}/{checkpoint.name}"
-    backbone = ["--backbone", "slowfast_r50_4x16", "--weights", url, "--short-side", 64, "--crop", 64]
+    video, url = archive / "a/same.mp4", f"{server}/small.pth"
+    backbone = ["--weights", url, "--short-side", 64, "--crop", 64]
     assert run(monkeypatch, "extract", video, "-o", tmp_path / "f.zarr", *backbone, "--json") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["videos"] == 1
     assert "downloading weights" in shown.err
-    assert "trying the engines for slowfast_r50_4x16, once on this machine" in shown.err
+    assert f"trying the engines for {EMBEDDED}, once on this machine" in shown.err
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "onnx"}, {"precision": "int3"}, {"decoder": "vlc"}, {"device": "tpu"}])
