@@ -192,11 +192,12 @@ def test_the_kit_averages_from_three_tenths_on(tmp_path: Path) -> None:
 
 
 def test_equal_scores_of_views(tmp_path: Path) -> None:
-    (tmp_path / "truth.csv").write_text("v,1\n")
+    (tmp_path / "truth.csv").write_text("v,2\n")
     (tmp_path / "found.csv").write_text("video,view,a,b,c\nv,0,0,0,0\n")
     result = score("topk", tmp_path / "truth.csv", tmp_path / "found.csv")
-    assert result["metrics"]["top_1"] == 0  # the highest class number goes first
+    assert result["metrics"]["top_1"] == 1  # the highest class number goes first
     assert result["ties"] == {"top_1": [0, 1]}
+    (tmp_path / "truth.csv").write_text("v,0\n")
     # A softmax is no rescaling: e^-1 against e^1.
     (tmp_path / "found.csv").write_text("video,view,a,b,c\nv,0,1,-1,-30\nv,1,-9,-8.5,-30\n")
     assert score("topk", tmp_path / "truth.csv", tmp_path / "found.csv")["metrics"]["top_1"] == 0
@@ -228,6 +229,6 @@ def test_p_is_of_both_sides(tmp_path: Path) -> None:
     against = written(tmp_path / "other", truth, other)[1]
     first = score("activitynet", *paths, against=against)["against"]
     second = score("activitynet", paths[0], against, against=paths[1])["against"]
-    assert first["p"] == second["p"] > 0.3
+    assert first["p"] == second["p"] > 0.6
     assert first["difference"] == pytest.approx(-second["difference"])
     assert first["low"] < 0 < first["high"]
