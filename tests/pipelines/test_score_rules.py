@@ -200,7 +200,7 @@ def test_equal_scores_of_views(tmp_path: Path) -> None:
     (tmp_path / "truth.csv").write_text("v,0\n")
     # A softmax is no rescaling: e^-1 against e^1.
     (tmp_path / "found.csv").write_text("video,view,a,b,c\nv,0,1,-1,-30\nv,1,-9,-8.5,-30\n")
-    assert score("topk", tmp_path / "truth.csv", tmp_path / "found.csv")["metrics"]["top_1"] == 0
+    assert score("topk", tmp_path / "truth.csv", tmp_path / "found.csv")["metrics"]["top_1"] == 1
 
 
 def test_precision_at_equal_recall_wants_scores_above_zero(tmp_path: Path) -> None:
