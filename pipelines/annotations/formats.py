@@ -79,6 +79,7 @@ _JSON: dict[str, Callable[[JsonFile, Given], Document]] = {
 }
 _HEAD_BYTES = 65536
 _LINES = 30
+_LABEL = 500  # characters; a longer word is no label
 _LIMIT = 1e9
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 
@@ -205,6 +206,9 @@ def _format_of_file(path: Path) -> str:
         raise InputError(f"{path} is empty; expected annotations or predictions")
     if head.startswith(b"PAR1"):
         return "parquet"
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 has its own error below
+        line = head.count(b"\n", 0, head.index(b"\0")) + 1
+        raise InputError(f"{path}, line {line}: a zero byte, so this is no text; expected annotations or predictions")
     text = head.decode("utf-8-sig", "replace")
     found = _format_of_text(text[: text.rfind("\n") + 1] if len(head) == _HEAD_BYTES and "\n" in text else text)
     if found not in FORMATS and found != "json":
@@ -271,7 +275,7 @@ def _format_of_row(line: str) -> str | None:
         return "ava" if numeric[1] else None
     if len(cells) == 1 and len(words) in (3, 5) and all(numeric[1:]):
         return "thumos"
-    return "mstcn" if len(words) == 1 and len(cells) == 1 and not numeric[0] else None
+    return "mstcn" if len(words) == 1 and len(cells) == 1 and not numeric[0] and len(line) <= _LABEL else None
 
 
 def _is_mot(cells: list[str]) -> bool:
