@@ -16,7 +16,7 @@ from pipelines.annotations.checked import Element, read_xml
 from pipelines.annotations.document import Boxes, Document, Media, Segments
 from pipelines.annotations.draft import Draft, files_of, label_of, one_or_folder, plain, put_text, rows_by_video
 from pipelines.annotations.given import Given
-from pipelines.annotations.keyframes import Corners, boxes_of_video, filled, frames_of, tracks_of
+from pipelines.annotations.keyframes import Corners, boxes_by_video, filled, frames_of, tracks_of
 from pipelines.notes import noted
 
 ENDINGS = (".xml",)
@@ -106,9 +106,9 @@ def write_cvat(document: Document, path: Path, given: Given) -> None:
     """
     files = one_or_folder(document, path, ENDINGS)
     rows_of = rows_by_video(document, document.segments.video)
-    for number, ((video, file), rows) in enumerate(zip(files, rows_of, strict=True)):
+    for (video, file), rows, boxes in zip(files, rows_of, boxes_by_video(document), strict=True):
         media = document.media[video]
-        fps, boxes = given.rate(path, media), boxes_of_video(document, number)
+        fps = given.rate(path, media)
         if len(boxes):
             size = given.frame(path, media)
             text = "".join(_track(document, *found, fps, size) for found in tracks_of(boxes))

@@ -41,10 +41,11 @@ def frames_of(second: NDArray[np.float64], fps: float) -> NDArray[np.int64]:
     return np.rint(second * fps).astype(np.int64)
 
 
-def boxes_of_video(document: Document, video: int) -> Boxes:
-    """The boxes of one video, without the rows that say that nothing is there."""
-    found = document.boxes.take(rows_by_video(document, document.boxes.video)[video])
-    return found.take(~np.isnan(found.box[:, 0]))
+def boxes_by_video(document: Document) -> Iterator[Boxes]:
+    """The boxes of each video, without the rows that say that nothing is there."""
+    for rows in rows_by_video(document, document.boxes.video):
+        found = document.boxes.take(rows)
+        yield found.take(~np.isnan(found.box[:, 0]))
 
 
 def tracks_of(boxes: Boxes) -> Iterator[tuple[int, int, Boxes]]:

@@ -20,7 +20,7 @@ from pipelines.annotations.document import Boxes, Document, Media
 from pipelines.annotations.draft import NAN, Draft, label_of, put_text, rows_by_video
 from pipelines.annotations.files import JsonFile, number
 from pipelines.annotations.given import Given
-from pipelines.annotations.keyframes import Corners, boxes_of_video, filled, frames_of, tracks_of
+from pipelines.annotations.keyframes import Corners, boxes_by_video, filled, frames_of, tracks_of
 from pipelines.notes import noted
 
 _EXPECTED = "a list of tasks of Label Studio"
@@ -44,11 +44,12 @@ def label_studio_of(file: JsonFile, given: Given) -> Document:
     for place, each in enumerate(tasks):
         where: Keys = [place] if isinstance(file.root, list) else []
         task = object_at(file, where, each)
-        video = draft.video(_video(file, where, task))
+        video_id = _video(file, where, task)
+        draft.video(video_id)
         tracks: dict[str, int] = {}
         for keys, region in _regions(file, where, task, draft.notes):
             value = object_at(file, [*keys, "value"], region.get("value"))
-            if not _add(draft, video, file, [*keys, "value"], value, region, tracks, given):
+            if not _add(draft, video_id, file, [*keys, "value"], value, region, tracks, given):
                 other.append(str(region.get("type")))
     draft.notes += noted(other, "regions are neither segments nor boxes; they are left out")
     return draft.document()
@@ -87,7 +88,7 @@ def _regions(
 
 def _add(
     draft: Draft,
-    video: int,
+    video_id: str,
     file: JsonFile,
     keys: Keys,
     value: Mapping[str, Any],
@@ -96,11 +97,12 @@ def _add(
     given: Given,
 ) -> bool:
     """Add the rows of a region; whether there are any."""
+    video = draft.video(video_id)
     score = NAN if region.get("score") is None else number_at(file, [*keys[:-1], "score"], region["score"])
     labels = [draft.label(name) for name in _names(file, keys, value)] or [-1]
     if "sequence" in value:
         track = _track(region.get("id"), tracks)
-        for second, box in _boxes(draft, video, file, keys, value, given):
+        for second, box in _boxes(draft, video_id, file, keys, value, given):
             for label in labels:
                 draft.box(video, second, box, label, track, score)
     elif "ranges" in value:
@@ -112,7 +114,7 @@ def _add(
                 draft.segment(video, label, (first - 1) / fps, last / fps, score)
     elif "start" in value and "end" in value:
         start_s, stop_s = (number_at(file, [*keys, end], value[end], "seconds") for end in ("start", "end"))
-        draft.video([*draft.media][video], Media(duration_s=number(region.get("original_length"))))
+        draft.video(video_id, Media(duration_s=number(region.get("original_length"))))
         for label in labels:
             draft.segment(video, label, start_s, stop_s, score)
     elif "choices" in value:
@@ -144,14 +146,14 @@ def _track(key: object, tracks: dict[str, int]) -> int:
 
 
 def _boxes(
-    draft: Draft, video: int, file: JsonFile, keys: Keys, value: Mapping[str, Any], given: Given
+    draft: Draft, video_id: str, file: JsonFile, keys: Keys, value: Mapping[str, Any], given: Given
 ) -> Iterator[tuple[float, Corners]]:
     """Second and box of each frame of a region."""
     count, duration_s = number(value.get("framesCount")), number(value.get("duration"))
     known = count and duration_s and count > 0 and duration_s > 0
     media = Media(duration_s, (count or 0) / (duration_s or 1)) if known else Media()
     fps = given.rate(file.path, media)
-    draft.video([*draft.media][video], media)
+    draft.video(video_id, media)
     marks = []
     for place, each in enumerate(list_at(file, [*keys, "sequence"], value["sequence"])):
         where: Keys = [*keys, "sequence", place]
@@ -169,10 +171,11 @@ def write_label_studio(document: Document, path: Path, given: Given) -> None:
     Raises:
         InputError: there are boxes, and the frame rate is not known.
     """
-    tasks = []
+    tasks: list[dict[str, object]] = []
     rows_of = rows_by_video(document, document.segments.video)
-    for place, ((video, media), rows) in enumerate(zip(document.media.items(), rows_of, strict=True)):
-        found, boxes = document.segments.take(rows), boxes_of_video(document, place)
+    boxes_of = boxes_by_video(document)
+    for (video, media), rows, boxes in zip(document.media.items(), rows_of, boxes_of, strict=True):
+        found = document.segments.take(rows)
         columns = zip(found.label.tolist(), found.span_s.tolist(), found.score.tolist(), strict=True)
         result = [
             _segment(f"s{number}", label_of(document, label), start_s, stop_s, score, media)
@@ -185,7 +188,7 @@ def write_label_studio(document: Document, path: Path, given: Given) -> None:
             ]
         scored = bool(np.isfinite(found.score).any() or np.isfinite(boxes.score).any())
         kind = "predictions" if scored else "annotations"
-        tasks.append({"id": place + 1, "data": {"video": video}, kind: [{"result": result}]})
+        tasks.append({"id": len(tasks) + 1, "data": {"video": video}, kind: [{"result": result}]})
     put_text(path, json.dumps(tasks, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -134,10 +134,11 @@ def write_parquet(document: Document, path: Path, _given: Given) -> None:
     pa = _pyarrow()
     s, b, media = document.segments, document.boxes, list(document.media.values())
     nothing = [None] * len(media)
+    videos = document.videos
     names = [*document.labels, None]
     columns: dict[str, list[Any]] = {
         "kind": ["video"] * len(media) + ["segment"] * len(s) + ["box"] * len(b),
-        "video": [*document.videos, *(document.videos[v] for v in (*s.video.tolist(), *b.video.tolist()))],
+        "video": [*videos, *(videos[v] for v in (*s.video.tolist(), *b.video.tolist()))],
         "label": [*nothing, *(names[n] for n in (*s.label.tolist(), *b.label.tolist()))],
         "subset": [each.subset for each in media] + [None] * (len(s) + len(b)),
         "track": [None] * (len(media) + len(s)) + b.track.tolist(),
