@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 _SHOWN = 5
+_LONG = 160  # characters
 
 
 def shown(values: Iterable[str]) -> str:
     """The first few of ``values``, and how many more there are; "none" where there is none."""
-    kept = list(values)
+    kept = [value if len(value) <= _LONG else f"{value[:_LONG]}…" for value in values]
     more = f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else ""
     return (", ".join(kept[:_SHOWN]) + more) or "none"
 

@@ -86,7 +86,7 @@ class JsonFile:
         """An error about the value at ``keys`` (names in objects, places in lists)."""
         line = _line_of(self.text, keys)
         at = "" if line is None else f", line {line}"
-        where = " → ".join(str(key) for key in keys)
+        where = " → ".join(f"{key!s:.80}" for key in keys)
         return InputError(
             f"{self.path}{at}: {where or 'the file'} is {said(value)}; expected {expected}. Correct the file"
         )

@@ -27,6 +27,7 @@ from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameRanking, frame_rank
 from seqmodels.metrics.ranking import mean_ap
 
 _VIDEO_SHIFT = 40
+LONGEST_S = 500_000.0  # seconds that a number of microseconds below 2 ** 39 holds, of either sign
 
 
 def ava(truth: Path, predictions: Path, options: Options) -> Scored:
@@ -141,8 +142,16 @@ def _table(
     score = boxes.score
     if np.isnan(score).all() and (boxes.track >= 0).all():  # scores that are all whole numbers look like persons
         score = boxes.track.astype(np.float64)
-    frame = (video << _VIDEO_SHIFT) + np.rint(boxes.second * 1e6).astype(np.int64)
-    return _Table(replace(boxes, video=video, label=label, score=score), frame)
+    return _Table(replace(boxes, video=video, label=label, score=score), _numbers(video, boxes.second, path))
+
+
+def _numbers(video: NDArray[np.int64], second: NDArray[np.float64], path: Path) -> NDArray[np.int64]:
+    """Numbers of frames, equal where the official code's keys are: of one video and one microsecond."""
+    late = second[np.abs(second) >= LONGEST_S]
+    if len(late):
+        raise InputError(f"{path}: second {late[0]:g} in {len(late)} rows; expected less than {LONGEST_S:g}")
+    frames: NDArray[np.int64] = (video << _VIDEO_SHIFT) + np.rint(second * 1e6).astype(np.int64)
+    return frames
 
 
 def _without(table: _Table, excluded: NDArray[np.int64]) -> _Table:
@@ -161,8 +170,8 @@ def _excluded(path: Path | None, videos: Mapping[str, int]) -> NDArray[np.int64]
     if path is None:
         return np.zeros(0, np.int64)
     rows = read_rows(path, lambda cells: (cells[0], finite(cells[1])), "video,second, a row for each excluded frame")
-    frames = [(videos[video] << _VIDEO_SHIFT) + round(second * 1e6) for video, second in rows if video in videos]
-    return np.array(frames, np.int64)
+    known = [(videos[video], second) for video, second in rows if video in videos]
+    return _numbers(np.array([v for v, _ in known], np.int64), np.array([s for _, s in known], np.float64), path)
 
 
 def _trouble(

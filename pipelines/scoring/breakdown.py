@@ -42,7 +42,7 @@ def by_duration(truth: Spans, ranking: Ranking, taken: NDArray[np.int64], pairs:
         rows.append(
             {
                 "segments": name,
-                "seconds": [float(length[inside].min()), float(length[inside].max())],
+                "seconds": [value(float(length[inside].min())), value(float(length[inside].max()))],
                 "count": int(inside.sum()),
                 "average_map": value(float(mean_ap(ap).mean())),
             }

@@ -65,7 +65,7 @@ def _origin_lines(result: dict[str, Any]) -> Iterator[str]:
     if rows := result.get("by_duration"):
         yield "by length of the true segments (average map):"
         for row in rows:
-            low, high = row["seconds"]
+            low, high = (end if end is not None else float("inf") for end in row["seconds"])
             lengths = f"{low:.1f} to {high:.1f} s"
             yield f"  {row['segments']:14} {lengths}, {row['count']} segments  {_figure(row['average_map'])}"
     if errors := result.get("errors"):

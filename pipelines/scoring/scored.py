@@ -99,8 +99,8 @@ class Scored:
 
 
 def value(number: float) -> float | None:
-    """A figure for JSON: None for NaN."""
-    return None if np.isnan(number) else float(number)
+    """A figure for JSON: None where it is not finite."""
+    return float(number) if np.isfinite(number) else None
 
 
 def at(threshold: float) -> str:

@@ -21,6 +21,7 @@ from pipelines.scoring.scored import (
 from seqmodels.metrics.ranking import mean_ap
 from seqmodels.metrics.tubes import Tube, frame_tube_ranking, tube_ranking
 
+LARGEST = 1e9  # no video has as many frames, or pixels in a row
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 _TRUTH = 'an object with labels, test_videos and gttubes, as {"labels": […], "test_videos": [[id, …]], "gttubes": {…}}'
 _COLUMNS = ("video_index", "frame", "label_index", "score", "x1", "y1", "x2", "y2")
@@ -104,16 +105,17 @@ def _label(file: JsonFile, keys: Sequence[str | int], label: str, n_labels: int)
 
 
 def _tube(file: JsonFile, keys: Sequence[str | int], rows: object, video: int, label: int, score: float = 0.0) -> Tube:
-    expected = "rows of frame, x1, y1, x2, y2 in rising order of frames"
+    expected = "rows of frame (a whole number), x1, y1, x2, y2 in rising order of frames"
     try:
         points = [row[:5] for row in rows] if isinstance(rows, list) else []
         table_of = np.array(points, np.float64).reshape(-1, 5)
     except (TypeError, ValueError, KeyError):
         raise file.wrong(keys, rows, expected) from None
-    frame = table_of[:, 0].astype(np.int64) if np.isfinite(table_of).all() else np.zeros(0, np.int64)
-    if len(frame) == 0 or (np.diff(frame) <= 0).any():
+    frame = table_of[:, 0]
+    right = (np.abs(table_of) < LARGEST).all() and (frame == np.rint(frame)).all()
+    if not right or len(frame) == 0 or (np.diff(frame) <= 0).any():
         raise file.wrong(keys, rows, expected)
-    return Tube(video, label, frame, table_of[:, 1:], score)
+    return Tube(video, label, frame.astype(np.int64), table_of[:, 1:], score)
 
 
 def _read_tubes(path: Path, n_labels: int, videos: Mapping[str, int], trouble: list[str]) -> list[Tube]:
@@ -151,11 +153,9 @@ def _read_boxes(path: Path, n_labels: int, videos: Mapping[str, int], trouble: l
     for line, cells in rows:
         try:
             video, frame, label, score, *box = map(finite, cells)
-            if (
-                len(box) != 4
-                or not 0 <= label < n_labels
-                or {video, frame, label} != {int(video), int(frame), int(label)}
-            ):
+            whole = {video, frame, label} == {int(video), int(frame), int(label)}
+            small = max(map(abs, (frame, *box))) < LARGEST
+            if len(box) != 4 or not 0 <= label < n_labels or not whole or not small:
                 raise ValueError(f"{','.join(cells)[:60]!r}")
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}; expected {expected}, classes 0..{n_labels - 1}") from error
