@@ -319,12 +319,13 @@ def _result_lines(result: dict[str, Any] | None) -> Iterator[str]:
 
 def evaluation_lines(result: dict[str, Any]) -> Iterator[str]:
     """Metrics beside chance and with their spread over seeds, then each threshold and class, then the notes."""
+    longest = max(12, *map(len, result["metrics"]))
     for name, value in result["metrics"].items():
         chance = result.get("chance", {}).get(name)
         spread = result.get("spread", {}).get(name)
         over = "" if spread is None else f" ± {spread:.3f} over {len(result['seeds'])} seeds"
         beside = "" if chance is None else f"   (chance {chance:.3f})"
-        yield f"{name:12} {_figure(value)}{over}{beside}"
+        yield f"{name:{longest}} {_figure(value)}{over}{beside}"
     for at, value in result["per_threshold"].items():
         yield f"  tIoU {at}  map {_figure(value)}"
     width = max((len(label) for label in result["per_class"]), default=0)

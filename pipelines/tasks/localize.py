@@ -14,7 +14,7 @@ from pipelines.dataset import Example, Examples
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of
 from seqmodels import LOCALIZERS, Localizer, Truth
-from seqmodels.metrics import THUMOS_THRESHOLDS, localization_map
+from seqmodels.metrics import ACTIVITYNET_THRESHOLDS, THUMOS_THRESHOLDS, localization_map
 from seqmodels.segments import Found, suppress_by_class
 
 KEPT = 0.5  # of a segment's length must lie within a window of training for it to be learnt there
@@ -84,14 +84,17 @@ class Localize(SequenceTask):
         return suppress_by_class(Found(seconds, found.scores, found.labels).take(longer))
 
     def report(self, examples: Examples, answers: Sequence[Found], *, n_trained: int) -> dict[str, Any]:
-        """``average_map``, and the mean average precision at each threshold."""
+        """``average_map`` and the mAP at each of its thresholds; and ``average_map_activitynet``, over .5:.05:.95."""
         true = [(item.target[:, :2], item.target[:, 2].astype(np.int64)) for item in examples.items]
-        result = localization_map(answers, true, n_classes=len(examples.classes))
+        result, strict = (
+            localization_map(answers, true, n_classes=len(examples.classes), thresholds=thresholds)
+            for thresholds in (THUMOS_THRESHOLDS, ACTIVITYNET_THRESHOLDS)
+        )
         means = [None if np.isnan(row).any() else float(row.mean()) for row in result.ap]
         at = {} if result.map is None else zip(THUMOS_THRESHOLDS, result.map.tolist(), strict=True)
         return {
             "protocol": self.name,
-            "metrics": {"average_map": result.average_map},
+            "metrics": {"average_map": result.average_map, "average_map_activitynet": strict.average_map},
             "chance": {},
             "per_threshold": {f"{threshold:.2f}": value for threshold, value in at},
             "per_class": {label: {"ap": ap} for label, ap in zip(examples.classes, means, strict=True)},
