@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import InputError, MachineError, UsageError
+from extract.errors import InputError, MachineError, UntrimmedError, UsageError
 from pipelines.annotations.document import Boxes, Document, Media, Segments
 from pipelines.annotations.formats import FORMATS, format_by_ending, format_of, read_document, write_document
 from pipelines.annotations.given import Given
@@ -81,6 +81,8 @@ def convert(
         given = Given(fps, size, None if labels is None else Path(labels))
         lost = _measured(document, partial / out.name, form, given)
         _move(partial, out)
+    except UntrimmedError as error:
+        raise type(error)(str(error).replace(str(partial / out.name), str(out))) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Conversion(

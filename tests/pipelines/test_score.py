@@ -627,3 +627,12 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert words in text
     assert run(monkeypatch, *arguments, "--strict") == 3
     assert "swim" in capsys.readouterr().err
+
+
+def test_convert_names_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, _ = activitynet_files(tmp_path, TRUTH, {})
+    assert run(monkeypatch, "convert", truth, tmp_path / "out.eaf") == 3
+    assert f"{tmp_path / 'out.eaf'}: one file holds one video" in capsys.readouterr().err
+    assert not (tmp_path / "out.eaf").exists()
