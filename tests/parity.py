@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ def backbone_name(folder: str) -> str:
     return folder.removeprefix("tv_")
 
 
+@cache
 def rule() -> ModuleType:
     """``make_weights.py``, which rebuilds weights and inputs from a manifest."""
     spec = importlib.util.spec_from_file_location("make_weights", FIXTURES / "make_weights.py")
@@ -36,6 +38,12 @@ def read(folder: str, file: str) -> dict[str, Any]:
 
 
 def weights(folder: str, manifest: str = "manifest.json", **options: float) -> dict[str, Tensor]:
+    """Tensors that nobody may change: the next test has the same."""
+    return dict(_weights(folder, manifest, **options))
+
+
+@lru_cache(maxsize=1)
+def _weights(folder: str, manifest: str, **options: float) -> dict[str, Tensor]:
     arrays = rule().build_state(read(folder, manifest), **options)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

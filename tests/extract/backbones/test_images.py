@@ -11,7 +11,7 @@ from extract.errors import UsageError
 
 KINDS = [
     "resnet18",
-    "vgg11_bn",
+    pytest.param("vgg11_bn", marks=pytest.mark.more),  # twice the weights of all others together
     "densenet121",
     "mobilenet_v2",
     "efficientnet_b0",
