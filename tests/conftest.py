@@ -5,8 +5,20 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# Long files begin first, so that no process is left with one at the end (each file is one process's own).
+LONG = (
+    "test_documents.py",
+    "real/test_dask_parts.py",
+    "real/test_machines.py",
+    "extract/test_engine.py",
+    "extract/backbones/test_contract.py",
+    "extract/backbones/test_parity.py",
+    "pipelines/test_accidents.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -14,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {Path(__file__).parent / name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
     if os.environ.get("UNTRIMMED_ALL") != "1":
         for item in items:
             if item.get_closest_marker("more"):

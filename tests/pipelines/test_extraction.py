@@ -67,7 +67,7 @@ def test_provenance_names_file_decoder_engine(archive: Path, undisturbed: Featur
     assert record.provenance["weights"] == "embedded"
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.more)])
 def test_any_number_of_workers_gives_the_same_store(
     archive: Path, undisturbed: FeatureStore, tmp_path: Path, workers: int
 ) -> None:

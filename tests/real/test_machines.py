@@ -39,7 +39,7 @@ def test_a_pulled_cable_is_silence(three_machines: list[Machine], tmp_path: Path
     assert not hears(near)
 
 
-@pytest.mark.parametrize("accident", [Machine.pull_cable, Machine.power_off])
+@pytest.mark.parametrize("accident", [Machine.pull_cable, pytest.param(Machine.power_off, marks=pytest.mark.more)])
 def test_extraction_survives_the_loss_of_a_machine(
     accident: Callable[[Machine], None], three_machines: list[Machine], archive: Archive, tmp_path: Path
 ) -> None:

@@ -102,15 +102,18 @@ class TestEveryLocalizer:
         features = torch.stack([each for each, _ in sequences])
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
         optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
-        for _ in range(120):
-            loss = head.loss(features, mask, [each for _, each in sequences])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        head.eval()
-        predicted = [suppress_by_class(head.find(each)) for each, _ in sequences]
         true = [(each.segments.double().numpy(), each.labels.numpy()) for _, each in sequences]
-        assert localization_map(predicted, true, n_classes=CLASSES, thresholds=(0.5,)).average_map == 1.0
+        for _ in range(6):
+            for _ in range(20):
+                loss = head.train().loss(features, mask, [each for _, each in sequences])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            predicted = [suppress_by_class(head.eval().find(each)) for each, _ in sequences]
+            known = localization_map(predicted, true, n_classes=CLASSES, thresholds=(0.5,)).average_map
+            if known == 1.0:
+                break
+        assert known == 1.0
 
 
 def planted(count: int) -> list[tuple[Tensor, Truth]]:
