@@ -24,7 +24,7 @@ from pipelines.scoring.scored import (
     value,
 )
 from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameRanking, frame_ranking
-from seqmodels.metrics.ranking import mean_ap
+from seqmodels.metrics.ranking import equal_scores, mean_ap
 
 _VIDEO_SHIFT = 40
 LONGEST_S = 500_000.0  # seconds that a number of microseconds below 2 ** 39 holds, of either sign
@@ -107,7 +107,7 @@ def _unseen(labels: tuple[str, ...], ap: NDArray[np.float64]) -> list[str]:
 
 
 def _tied(result: FrameRanking, rank: "partial[FrameRanking]") -> tuple[float, float] | None:
-    if not result.ranking.tied():
+    if not equal_scores(result.ranking.label, result.ranking.score):
         return None
     best, worst = rank(tiebreak=1).ranking, rank(tiebreak=-1).ranking
     aps = (result.ranking.ap(), best.ap(ties="best"), worst.ap(ties="worst"))

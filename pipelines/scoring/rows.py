@@ -1,7 +1,7 @@
 """Truth and predictions in time, on one numbering of videos and labels; and what is odd about them."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,7 @@ SAME_S = 1e-3
 
 @dataclass(slots=True, eq=False)
 class Compared:
-    """Rows of one subset. ``found.video`` is -1 where the truth does not have the video.
-
-    ``asked``: predictions in the file, before any was left out. ``trouble`` as of `Scored`.
-    """
+    """Rows of one subset. ``found.video`` is -1 where the truth does not have the video; ``trouble`` as of `Scored`."""
 
     videos: tuple[str, ...]
     media: tuple[Media, ...]
@@ -296,8 +293,8 @@ def _odd_segments(compared: Compared, rows: Spans, name: str, what: str) -> list
 
 def _examples(compared: Compared, rows: Spans, mask: NDArray[np.bool_]) -> str:
     chosen = rows.take(np.flatnonzero(mask))
-    name: Callable[[int], str] = lambda i: compared.videos[i] if i >= 0 else "a video that is not scored"  # noqa: E731
+    names = [*compared.videos, "a video that is not scored"]  # the last is number -1
     return shown(
-        f"{name(video)} [{start:g}, {stop:g}]"
+        f"{names[video]} [{start:g}, {stop:g}]"
         for video, (start, stop) in zip(chosen.video.tolist(), chosen.span.tolist(), strict=True)
     )

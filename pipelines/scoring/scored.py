@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError
-from pipelines.notes import noted
 from seqmodels.metrics.ranking import Ranking, mean_ap
 
 Floats = NDArray[np.float64]
@@ -129,13 +128,6 @@ def tie_range(figures: Iterable[float]) -> tuple[float, float] | None:
     if np.isnan(each).any() or np.ptp(each) < MATTERS:
         return None
     return float(each.min()), float(each.max())
-
-
-def counted(count: int, what: str, examples: Iterable[str]) -> list[str]:
-    """A note of ``count`` rows that are ``what``, with the first few."""
-    named = list(examples)
-    return [note if len(named) == count else f"{count} {what}, of {len(named)}: {note.partition(': ')[2]}"
-            for note in noted(named, what)]  # fmt: skip
 
 
 def refuse(trouble: Sequence[str]) -> None:

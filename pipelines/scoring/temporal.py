@@ -32,7 +32,7 @@ from seqmodels.metrics.localization import (
 )
 from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
 from seqmodels.metrics.proposal_recall import proposal_recall
-from seqmodels.metrics.ranking import Form, Ranking, Ties, mean_ap
+from seqmodels.metrics.ranking import Form, Ranking, Ties, equal_scores, mean_ap
 
 KITS: dict[str, Form] = {"11-point": "11-point", "hits": "hits"}
 KIT_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -128,9 +128,7 @@ def _localized(compared: Compared, thresholds: Sequence[float]) -> Scored:
 
 def _tied(ranking: Ranking, pairs: Pairs, thresholds: Sequence[float]) -> tuple[float, float] | None:
     """The range of the average over the orders of ties that favour right predictions most and least."""
-    order = np.lexsort((ranking.score, ranking.label))
-    label, score = ranking.label[order], ranking.score[order]
-    if not ((label[1:] == label[:-1]) & (score[1:] == score[:-1])).any():
+    if not equal_scores(ranking.label, ranking.score):
         return None
     best = np.zeros(len(ranking.score))
     np.maximum.at(best, pairs.left, np.nan_to_num(pairs.overlap, nan=1.0, posinf=1.0))
@@ -204,9 +202,7 @@ def activitynet_proposals(truth: Path, predictions: Path, options: Options) -> S
 def _tied_proposals(
     truth: Spans, own: Spans, n_videos: int, options: Options, total: int
 ) -> tuple[float, float] | None:
-    order = np.lexsort((own.score, own.video))
-    video, score = own.video[order], own.score[order]
-    if not ((video[1:] == video[:-1]) & (score[1:] == score[:-1])).any():
+    if not equal_scores(own.video, own.score):
         return None
     best = np.zeros(len(own))
     left, _, overlap = overlapping(own, truth, labels=False)

@@ -72,13 +72,6 @@ class Ranking:
                     result[part, c, k] = ranked_ap(hits[:, k], total[part], self.form, weight)
         return result
 
-    def tied(self) -> bool:
-        """Whether the order of equal scores can change a figure."""
-        order = np.lexsort((self.score, self.label))
-        label, score, hits = self.label[order], self.score[order], self.hits[order]
-        same = (label[1:] == label[:-1]) & (score[1:] == score[:-1])
-        return bool(same.any() and (hits[1:] != hits[:-1])[same].any())
-
     def _labels(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """Each label that has truth: its predictions by falling score, and the video of each true item."""
         order = np.lexsort((-self.score, self.label))
@@ -89,6 +82,12 @@ class Ranking:
         for c in np.flatnonzero(np.diff(true_starts)).tolist():
             true_rows = true_order[true_starts[c] : true_starts[c + 1]]
             yield c, order[starts[c] : starts[c + 1]], self.true_video[true_rows]
+
+
+def equal_scores(group: NDArray[np.int64], score: Floats) -> bool:
+    """Whether two rows of one group have the same score: ``(M,)``, ``(M,)``."""
+    order = np.lexsort((score, group))
+    return bool(((np.diff(group[order]) == 0) & (score[order][1:] == score[order][:-1])).any())
 
 
 def mean_ap(ap: Floats) -> Floats:

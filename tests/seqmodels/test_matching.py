@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from seqmodels.metrics.localization import Spans, activitynet_ranking, thumos_kit_ranking
 from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
-from seqmodels.metrics.ranking import Ranking, mean_ap, ranked_ap
+from seqmodels.metrics.ranking import Ranking, equal_scores, mean_ap, ranked_ap
 
 
 def test_pairs_within() -> None:
@@ -185,7 +185,8 @@ def test_best_and_worst_order_of_equal_scores() -> None:
     hits = np.array([[False], [True], [True], [False]])
     zeros = np.zeros(4, int)
     ranking = Ranking(zeros, zeros, np.array([0.5, 0.5, 0.5, 0.1]), hits, zeros[:2], zeros[:2], 1)
-    assert ranking.tied()
+    assert equal_scores(ranking.label, ranking.score)
+    assert not equal_scores(np.array([0, 0, 1]), np.array([0.5, 0.4, 0.5]))
     assert ranking.ap(ties="best")[0, 0] == 1
     assert ranking.ap(ties="worst")[0, 0] == pytest.approx(2 / 3)
     assert ranking.ap()[0, 0] == pytest.approx(2 / 3)
