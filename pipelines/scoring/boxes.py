@@ -85,11 +85,10 @@ def _frames(truth: Path, predictions: Path, options: Options, *, every_frame: bo
     by_video = replace(ranking, video=ranking.video >> _VIDEO_SHIFT, true_video=ranking.true_video >> _VIDEO_SHIFT)
     ap = ranking.ap()
     trouble += _trouble(result, rows, true_rows, list(videos), truth, predictions, every_frame=every_frame)
-    scored_videos = [name for name in true.videos if name in videos]
     return Scored(
         metrics={"map": value(float(mean_ap(ap)[0]))},
         headline="map",
-        videos=list(videos) if every_frame else scored_videos,
+        videos=list(videos) if every_frame else true.videos,
         resample=mean_over_thresholds(by_video),
         per_threshold={"0.50": value(float(mean_ap(ap)[0]))},
         per_class=class_figures(labels, ap, (0.5,)),
