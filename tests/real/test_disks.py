@@ -52,7 +52,9 @@ ACCIDENTS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]]
 }
 
 
-@pytest.mark.parametrize("accident", ACCIDENTS)
+@pytest.mark.parametrize(
+    "accident", [name if name == "full" else pytest.param(name, marks=pytest.mark.more) for name in ACCIDENTS]
+)
 def test_a_job_goes_on_when_its_disk_is_good_again(
     accident: str, disk: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
