@@ -416,7 +416,7 @@ def backbones(
     _verbose: Verbose = False,
 ) -> None:
     """Every backbone: parameters, multiply-adds, clips, features, licence, and where its weights come from."""
-    from pipelines.inspection import backbones_info
+    from pipelines.machine import backbones_info
     from pipelines.show import backbone_lines, backbones_lines
 
     found = backbones_info(name)
@@ -560,7 +560,7 @@ def compact(
 @app.command(epilog="Example: untrimmed doctor")
 def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
     """What this machine has: torch, device, precision, decoders, codecs, memory, weights."""
-    from pipelines.inspection import machine_info
+    from pipelines.machine import machine_info
     from pipelines.show import machine_lines
 
     found = machine_info()

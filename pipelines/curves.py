@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 
 def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write an SVG with the training loss, and with the figures on the validation videos where they were measured.
 
     The same ``epochs``, the lines of ``metrics.jsonl``, give the same bytes.
     """
+    import matplotlib as mpl  # not above: commands that draw nothing need not wait for it
+    from matplotlib.figure import Figure
+
     with mpl.rc_context({"svg.hashsalt": "untrimmed", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         loss = figure.subplots()

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.svm import LinearSVC
 
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
@@ -25,6 +22,8 @@ def fit_probe(name: str, head: LinearHead, examples: Examples, settings: TrainSe
 
     Means of videos, or single steps, standardised with the constants of ``head``, which must have been fitted.
     """
+    from sklearn.multiclass import OneVsRestClassifier  # takes a second to load, and only these heads need it
+
     rows = np.concatenate([_rows(head, item) for item in examples.items])
     positives = np.concatenate([_positives(head, item, len(examples.classes)) for item in examples.items])
     model = OneVsRestClassifier(_model(name, settings)).fit(rows, positives.astype(np.int64))
@@ -37,6 +36,9 @@ def fit_probe(name: str, head: LinearHead, examples: Examples, settings: TrainSe
 
 
 def _model(name: str, settings: TrainSettings) -> Any:  # noqa: ANN401 - scikit-learn has no types
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
     if name == "linear":
         return LogisticRegression(C=settings.c, max_iter=_ITERATIONS)
     return LinearSVC(C=settings.c, max_iter=_ITERATIONS, dual="auto", random_state=0)
