@@ -32,6 +32,22 @@ PROTOCOLS: dict[str, Callable[[Path, Path, Options], Scored]] = {
 }
 
 
+_AVA = ("ava", "ava-2019", "ava-2018")
+_SEGMENTS = ("activitynet", "activitynet-proposals", "activitynet-classification", "thumos14")
+_USED_BY = {
+    "subset": _SEGMENTS,
+    "labels": (*_SEGMENTS, *_AVA),
+    "exclude": _AVA,
+    "blocked": _SEGMENTS,
+    "max_proposals": ("activitynet-proposals",),
+    "kit": ("thumos14",),
+    "distinct": _SEGMENTS,
+    "views": ("topk",),
+    "background": ("segmental",),
+    "inclusive": ("video-map",),
+}
+
+
 def proposals_of(text: str) -> float | None:
     """`Options.max_proposals` of what the user typed: a number above 0, or "all".
 
@@ -88,6 +104,11 @@ def score(
     if strict:
         refuse(scored.trouble)
     result = scored.report(protocol)
+    plain = Options()
+    idle = [
+        name for name, of in _USED_BY.items() if protocol not in of and getattr(chosen, name) != getattr(plain, name)
+    ]
+    result["notes"] += [f"--{name.replace('_', '-')} means nothing to {protocol}, and is not used" for name in idle]
     count = bootstrap or (DRAWN if against is not None else 0)
     if count and scored.videos:
         weights = draws(len(scored.videos), count)

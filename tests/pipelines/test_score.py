@@ -606,6 +606,13 @@ def test_protocols_and_options() -> None:
             proposals_of(bad)
 
 
+def test_an_option_of_another_protocol_is_said_to_be_idle(tmp_path: Path) -> None:
+    paths = activitynet_files(tmp_path, TRUTH, {"a": [(10, 20, "run", 0.8)]})
+    options = Options(kit="hits", max_proposals=50, subset="validation")
+    idle = [note for note in score("activitynet", *paths, options=options)["notes"] if "means nothing" in note]
+    assert [note.split()[0] for note in idle] == ["--max-proposals", "--kit"]
+
+
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found: Rows = {"a": [(10, 20, "run", 0.9), (41, 60, "jump", 0.9)], "b": [(5, 30, "run", 0.9), (0, 3, "swim", 0.9)]}
     truth, predictions = activitynet_files(tmp_path, TRUTH, found)
