@@ -25,6 +25,8 @@ from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameMap, frame_map
 
 PIXELS = 2.0
 """A coordinate beyond it is no part of a frame; AVA's own files have some slightly over 1."""
+VIDEO_SHIFT = 40
+"""Bits of a frame's number below its video's."""
 _NOT_TRUTH = re.compile(r"excluded|box|detection|prediction|proposal", re.IGNORECASE)
 _WORD = re.compile(r"(?<![a-zA-Z])(train|val)(?![a-zA-Z])")
 
@@ -148,14 +150,15 @@ def ava_frame_map(
         p = predictions[name]
         box, action = np.nonzero(p.score != -np.inf)
         found.append(_rows(order[name], p.second[box], p.box[box], action, p.score[box, action]))
-    keys = [_frames(order[name], video.key_s) for name, video in truth.items()]
+    keys = [frame_numbers(order[name], video.key_s) for name, video in truth.items()]
     empty = np.concatenate([np.zeros(0, np.int64), *keys])
     return frame_map(_joined(true, scored=False), _joined(found, scored=True), n_classes, empty_frames=empty, cap=cap)
 
 
-def _frames(video: int, second: NDArray[np.float64]) -> NDArray[np.int64]:
+def frame_numbers(video: int | NDArray[np.int64], second: NDArray[np.float64]) -> NDArray[np.int64]:
     """Numbers of frames, equal where the official code's keys are: of one video and one microsecond."""
-    return (video << 40) + np.rint(second * 1e6).astype(np.int64)
+    frames: NDArray[np.int64] = (video << VIDEO_SHIFT) + np.rint(second * 1e6).astype(np.int64)
+    return frames
 
 
 def _rows(
@@ -166,7 +169,7 @@ def _rows(
     score: NDArray[np.float32] | None = None,
 ) -> FrameBoxes:
     scores = None if score is None else score.astype(np.float64)
-    return FrameBoxes(_frames(video, second), box.astype(np.float64), action, scores)
+    return FrameBoxes(frame_numbers(video, second), box.astype(np.float64), action, scores)
 
 
 def _joined(parts: Sequence[FrameBoxes], *, scored: bool) -> FrameBoxes:

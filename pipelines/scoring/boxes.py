@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError, UsageError
-from pipelines.annotations.ava import read_class_list
+from pipelines.annotations.ava import VIDEO_SHIFT, frame_numbers, read_class_list
 from pipelines.annotations.document import Boxes, Document
 from pipelines.annotations.files import finite, read_rows
 from pipelines.annotations.formats import read_document
@@ -26,7 +26,6 @@ from pipelines.scoring.scored import (
 from seqmodels.metrics.frame_ap import CAP, FrameBoxes, FrameRanking, frame_ranking
 from seqmodels.metrics.ranking import equal_scores, mean_ap
 
-_VIDEO_SHIFT = 40
 LONGEST_S = 500_000.0  # seconds that a number of microseconds below 2 ** 39 holds, of either sign
 
 
@@ -82,7 +81,7 @@ def _frames(truth: Path, predictions: Path, options: Options, *, every_frame: bo
     )  # fmt: skip
     result = rank()
     ranking = result.ranking
-    by_video = replace(ranking, video=ranking.video >> _VIDEO_SHIFT, true_video=ranking.true_video >> _VIDEO_SHIFT)
+    by_video = replace(ranking, video=ranking.video >> VIDEO_SHIFT, true_video=ranking.true_video >> VIDEO_SHIFT)
     ap = ranking.ap()
     trouble += _trouble(result, rows, true_rows, list(videos), truth, predictions, every_frame=every_frame)
     return Scored(
@@ -145,12 +144,11 @@ def _table(
 
 
 def _numbers(video: NDArray[np.int64], second: NDArray[np.float64], path: Path) -> NDArray[np.int64]:
-    """Numbers of frames, equal where the official code's keys are: of one video and one microsecond."""
+    """`frame_numbers` of seconds that can have one."""
     late = second[np.abs(second) >= LONGEST_S]
     if len(late):
         raise InputError(f"{path}: second {late[0]:g} in {len(late)} rows; expected less than {LONGEST_S:g}")
-    frames: NDArray[np.int64] = (video << _VIDEO_SHIFT) + np.rint(second * 1e6).astype(np.int64)
-    return frames
+    return frame_numbers(video, second)
 
 
 def _without(table: _Table, excluded: NDArray[np.int64]) -> _Table:
@@ -215,7 +213,7 @@ def _trouble(
         found.append(
             f"{predictions.name}: detections on {len(strange)} frames that the truth does not name count as false"
         )
-    missing = np.unique(true.frame[~np.isin(true.frame >> _VIDEO_SHIFT, rows.frame >> _VIDEO_SHIFT)] >> _VIDEO_SHIFT)
+    missing = np.unique(true.frame[~np.isin(true.frame >> VIDEO_SHIFT, rows.frame >> VIDEO_SHIFT)] >> VIDEO_SHIFT)
     if len(missing):
         found.append(
             f"{predictions.name}: {len(missing)} videos with truth have no detection:"

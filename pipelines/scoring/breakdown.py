@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.scoring.scored import value
 from seqmodels.metrics.localization import Pairs, Spans, overlapping
-from seqmodels.metrics.matching import rank_in_group
+from seqmodels.metrics.matching import rank_by_score
 from seqmodels.metrics.ranking import Ranking, mean_ap
 
 NEAR = 0.1
@@ -50,24 +50,20 @@ def by_duration(truth: Spans, ranking: Ranking, taken: NDArray[np.int64], pairs:
     return rows
 
 
-def error_kinds(truth: Spans, found: Spans, ranking: Ranking, threshold: float) -> dict[str, Any]:
+def error_kinds(truth: Spans, found: Spans, ranking: Ranking, threshold: float, base: float) -> dict[str, Any]:
     """What is wrong with the predictions that matter: of each class the best, as many as it has true segments.
 
     At the lowest threshold a false one is *double* (on a true segment of its class that another took), of wrong
     *localization* (tIoU with its class from .1 to the threshold), a *confusion* (tIoU of .1 or more with another class
     alone), or *background*. *missed* counts true segments that no prediction at all is right on. ``gain`` is how much
     the mAP at this threshold rises when all false predictions of a kind, of any rank, are taken away. After Alwassel et
-    al., ECCV 2018, with one kind for both forms of confusion.
+    al., ECCV 2018, with one kind for both forms of confusion. ``base``: the mAP with all of them.
     """
     hit = ranking.hits[:, 0]
     kind = _kinds(truth, found, hit, threshold)
     totals = np.bincount(truth.label, minlength=ranking.n_labels)
-    order = np.argsort(-found.score, kind="stable")
-    rank = np.empty(len(found), np.int64)
-    rank[order] = rank_in_group(found.label[order])
-    top = rank < totals[found.label]
+    top = rank_by_score(found.label, found.score) < totals[found.label]
     first = ranking.at(0)
-    base = float(mean_ap(first.ap())[0])
     result: dict[str, Any] = {
         "threshold": float(threshold),
         "predictions": int(top.sum()),

@@ -18,6 +18,7 @@ from pipelines.scoring.scored import (
     Scored,
     class_figures,
     mean_over_thresholds,
+    order_range,
     tie_range,
     value,
 )
@@ -104,7 +105,7 @@ def _charades(
         videos=annotated.videos,
         resample=mean_over_thresholds(ranking),
         per_class=class_figures(names, ap[:, None], (0.5,)),
-        tied=tie_range(float(mean_ap(ranking.ap(ties=ties))[0]) for ties in ("file", "best", "worst")),
+        tied=order_range(ranking),
         trouble=trouble,
         notes=notes,
     )
@@ -315,7 +316,7 @@ def gap(truth: Path, predictions: Path, _options: Options) -> Scored:
         videos=[str(i) for i in range(len(scores))],
         resample=mean_over_thresholds(rankings[20]),
         per_class=class_figures(names, by_class.ap(), (0.5,)),
-        tied=tie_range(float(rankings[20].ap(ties=ties)[0, 0]) for ties in ("file", "best", "worst")),
+        tied=order_range(rankings[20]),
         notes=[f"{without} of {len(names)} classes have no positive, and are not in map"] if without else [],
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError
-from seqmodels.metrics.ranking import Ranking, mean_ap
+from seqmodels.metrics.ranking import Ranking, Ties, mean_ap
 
 Floats = NDArray[np.float64]
 MATTERS = 1e-6  # figures are printed with four decimals
@@ -120,6 +120,12 @@ def class_figures(labels: Sequence[str], ap: Floats, thresholds: Sequence[float]
         if len(thresholds) > 1:
             rows[label]["ap_per_threshold"] = {at(t): value(x) for t, x in zip(thresholds, row.tolist(), strict=True)}
     return rows
+
+
+def order_range(ranking: Ranking) -> tuple[float, float] | None:
+    """`tie_range` of a mean average precision, where the order of equal scores does not change what is right."""
+    each: tuple[Ties, ...] = ("file", "best", "worst")
+    return tie_range(float(mean_ap(ranking.ap(ties=ties)).mean()) for ties in each)
 
 
 def tie_range(figures: Iterable[float]) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from pipelines.scoring.scored import (
     at,
     class_figures,
     mean_over_thresholds,
+    order_range,
     tie_range,
     value,
 )
@@ -27,10 +28,11 @@ from seqmodels.metrics.localization import (
     Spans,
     activitynet_taken,
     overlapping,
+    ranking_of,
     thumos_kit_ranking,
     wanted_pairs,
 )
-from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
+from seqmodels.metrics.matching import cells, pairs_within, places, rank_by_score, take_in_turn
 from seqmodels.metrics.proposal_recall import proposal_recall
 from seqmodels.metrics.ranking import Form, Ranking, Ties, equal_scores, mean_ap
 
@@ -99,7 +101,7 @@ def _localized(compared: Compared, thresholds: Sequence[float]) -> Scored:
     found = compared.found = compared.found.take(np.lexsort((-compared.found.score, compared.found.label)))
     pairs = wanted_pairs(truth, found)
     taken = activitynet_taken(pairs, found.score, len(truth), thresholds)
-    ranking = Ranking(found.label, found.video, found.score, taken >= 0, truth.label, truth.video, n_labels)
+    ranking = ranking_of(truth, found, taken >= 0, n_labels)
     ap = ranking.ap()
     maps = mean_ap(ap)
     undefined = len(np.unique(pairs.left[np.isnan(pairs.overlap)]))
@@ -115,24 +117,24 @@ def _localized(compared: Compared, thresholds: Sequence[float]) -> Scored:
         resample=mean_over_thresholds(ranking),
         per_threshold={at(t): value(x) for t, x in zip(thresholds, maps.tolist(), strict=True)},
         per_class=class_figures(compared.labels, ap, thresholds),
-        tied=_tied(ranking, pairs, thresholds),
+        tied=_tied(ranking, pairs, thresholds, float(maps.mean())),
         trouble=compared.trouble,
         notes=compared.notes,
         details={
             "recall": _recall_at(compared, pairs, thresholds),
             "by_duration": by_duration(truth, ranking, taken, pairs),
-            "errors": error_kinds(truth, found, ranking, thresholds[0]),
+            "errors": error_kinds(truth, found, ranking, thresholds[0], float(maps[0])),
         },
     )
 
 
-def _tied(ranking: Ranking, pairs: Pairs, thresholds: Sequence[float]) -> tuple[float, float] | None:
-    """The range of the average over the orders of ties that favour right predictions most and least."""
+def _tied(ranking: Ranking, pairs: Pairs, thresholds: Sequence[float], base: float) -> tuple[float, float] | None:
+    """The range of the average (``base`` as the file has it) over orders that favour right predictions most and least."""
     if not equal_scores(ranking.label, ranking.score):
         return None
     best = np.zeros(len(ranking.score))
     np.maximum.at(best, pairs.left, np.nan_to_num(pairs.overlap, nan=1.0, posinf=1.0))
-    figures = [float(mean_ap(ranking.ap()).mean())]
+    figures = [base]
     orders: tuple[tuple[Ties, Floats], ...] = (("best", -best), ("worst", best))
     for ties, tiebreak in orders:
         taken = activitynet_taken(pairs, ranking.score, len(ranking.true_label), thresholds, tiebreak=tiebreak)
@@ -148,9 +150,7 @@ def _recall_at(compared: Compared, pairs: Pairs, thresholds: Sequence[float]) ->
     cell, true_cell = cells((found.video, truth.video), (found.label, truth.label))
     size = max(cell.max(initial=-1), true_cell.max(initial=-1)) + 1
     truths = np.bincount(true_cell, minlength=size)
-    rank = np.empty(len(found), np.int64)
-    order = np.argsort(-found.score, kind="stable")
-    rank[order] = rank_in_group(cell[order])
+    rank = rank_by_score(cell, found.score)
     left, right, overlap = pairs
     result: dict[str, dict[str, float | None]] = {}
     for k in (1, 5):
@@ -228,8 +228,7 @@ def activitynet_classification(truth: Path, predictions: Path, options: Options)
     true = Spans(pairs[:, 0], pairs[:, 1], np.zeros((len(pairs), 2)), np.zeros(len(pairs)))
     found = compared.found
     n_labels, n_videos = len(compared.labels), len(compared.videos)
-    turn = np.empty(len(found), np.int64)
-    turn[np.argsort(-found.score, kind="stable")] = np.arange(len(found))
+    turn = places(np.argsort(-found.score, kind="stable"))
     left, right = pairs_within(*cells((found.video, true.video), (found.label, true.label)))
     hits = take_in_turn(left, right, turn, len(true))[:, None] >= 0
     ranking = Ranking(found.label, found.video, found.score, hits, true.label, true.video, n_labels)
@@ -247,7 +246,7 @@ def activitynet_classification(truth: Path, predictions: Path, options: Options)
         videos=compared.videos,
         resample=mean_over_thresholds(ranking),
         per_class=class_figures(compared.labels, ap, (0.5,)),
-        tied=tie_range(float(mean_ap(ranking.ap(ties=ties))[0]) for ties in ("file", "best", "worst")),
+        tied=order_range(ranking),
         trouble=compared.trouble,
         notes=compared.notes,
     )
@@ -255,8 +254,7 @@ def activitynet_classification(truth: Path, predictions: Path, options: Options)
 
 def _share_in_top(found: Spans, true: Spans, n_videos: int, k: int) -> NDArray[np.float64]:
     """Share of each video's labels that are among its ``k`` best predictions ``(V,)``; NaN without labels."""
-    order = np.argsort(-found.score, kind="stable")
-    best = found.take(order[rank_in_group(found.video[order]) < k])
+    best = found.take(rank_by_score(found.video, found.score) < k)
     cell, true_cell = cells((best.video, true.video), (best.label, true.label))
     got = np.bincount(true.video[np.isin(true_cell, cell)], minlength=n_videos)
     with np.errstate(invalid="ignore"):

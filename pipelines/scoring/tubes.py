@@ -15,7 +15,7 @@ from pipelines.scoring.scored import (
     at,
     class_figures,
     mean_over_thresholds,
-    tie_range,
+    order_range,
     value,
 )
 from seqmodels.metrics.ranking import mean_ap
@@ -65,7 +65,7 @@ def video_map(truth: Path, predictions: Path, options: Options) -> Scored:
         resample=mean_over_thresholds(at_half),
         per_threshold={at(t): value(x) for t, x in zip(THRESHOLDS, maps.tolist(), strict=True)},
         per_class=figures,
-        tied=tie_range(float(mean_ap(at_half.ap(ties=ties))[0]) for ties in ("file", "best", "worst")),
+        tied=order_range(at_half),
         trouble=trouble,
         notes=notes,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqmodels.metrics.matching import cells, pairs_within, rank_in_group, take_in_turn
+from seqmodels.metrics.matching import cells, pairs_within, places, rank_by_score, rank_in_group, take_in_turn
 from seqmodels.metrics.ranking import Ranking
 
 CAP = 50
@@ -97,8 +97,6 @@ def frame_map(
     Raises:
         ValueError: shapes that do not fit, a NaN score, no scores, or an action outside 0..C-1.
     """
-    if detections.score is None:
-        raise ValueError("detections have no scores; expected score (M,)")
     result = frame_ranking(
         truth, detections, n_classes, empty_frames=empty_frames, every_frame=every_frame, cap=cap, iou=iou
     )
@@ -191,8 +189,7 @@ def _best_of_frame(rows: FrameBoxes, cap: int | None) -> NDArray[np.int64]:
     """Numbers of the rows that are among the ``cap`` best of their frame, in order."""
     if cap is None or rows.score is None:
         return np.arange(len(rows))
-    order = np.argsort(-rows.score, kind="stable")
-    return np.sort(order[rank_in_group(rows.frame[order]) < cap])
+    return np.flatnonzero(rank_by_score(rows.frame, rows.score) < cap)
 
 
 def _right(
@@ -206,8 +203,7 @@ def _right(
     wanted = wanted[rank_in_group(left[wanted]) == 0]
     best = np.zeros(len(found))
     best[left[wanted]] = overlap[wanted]
-    turn = np.empty(len(found), np.int64)
-    turn[np.lexsort((-tiebreak * best, -score))] = np.arange(len(found))
+    turn = places(np.lexsort((-tiebreak * best, -score)))
     wanted = wanted[overlap[wanted] >= iou]
     result: NDArray[np.bool_] = take_in_turn(left[wanted], right[wanted], turn, len(truth)) >= 0
     return result

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seqmodels.metrics.matching import cells, pairs_within, take_in_turn
+from seqmodels.metrics.matching import cells, pairs_within, places, take_in_turn
 from seqmodels.metrics.ranking import Form, Ranking, mean_ap
 from seqmodels.segments import Found
 
@@ -98,7 +98,7 @@ def activitynet_ranking(truth: Spans, found: Spans, n_labels: int, thresholds: S
         thresholds: of tIoU.
     """
     taken = activitynet_taken(wanted_pairs(truth, found), found.score, len(truth), thresholds)
-    return _ranking(truth, found, taken >= 0, n_labels, "envelope")
+    return ranking_of(truth, found, taken >= 0, n_labels)
 
 
 def wanted_pairs(truth: Spans, found: Spans) -> Pairs:
@@ -121,8 +121,7 @@ def activitynet_taken(
     ``tiebreak`` ``(M,)``: of equal scores, the lower goes first.
     """
     order = np.argsort(-score, kind="stable") if tiebreak is None else np.lexsort((tiebreak, -score))
-    turn = np.empty(len(score), np.int64)
-    turn[order] = np.arange(len(score))
+    turn = places(order)
     taken = np.full((len(score), len(thresholds)), -1)
     for k, threshold in enumerate(thresholds):
         enough = ~(pairs.overlap < threshold)
@@ -155,7 +154,7 @@ def thumos_kit_ranking(
         hit = np.zeros(len(found), np.bool_)
         hit[taken[taken >= 0]] = True
         kept = hit | ~touches
-        rankings.append(_ranking(truth, found.take(kept), hit[kept][:, None], n_labels, form))
+        rankings.append(ranking_of(truth, found.take(kept), hit[kept][:, None], n_labels, form))
     return rankings
 
 
@@ -181,7 +180,8 @@ def paired_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[
     return result
 
 
-def _ranking(truth: Spans, found: Spans, hits: NDArray[np.bool_], n_labels: int, form: Form) -> Ranking:
+def ranking_of(truth: Spans, found: Spans, hits: NDArray[np.bool_], n_labels: int, form: Form = "envelope") -> Ranking:
+    """The ranking of predictions of which ``hits`` ``(M, K)`` are right."""
     return Ranking(found.label, found.video, found.score, hits, truth.label, truth.video, n_labels, form)
 
 

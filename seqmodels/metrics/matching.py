@@ -43,6 +43,21 @@ def rank_in_group(group: NDArray[Any]) -> Ints:
     return ranks
 
 
+def places(order: Ints) -> Ints:
+    """Where each row stands in an order of rows, which is its turn: ``(M,)`` -> ``(M,)``."""
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    return turn
+
+
+def rank_by_score(group: Ints, score: NDArray[np.float64]) -> Ints:
+    """Place of each row among its group's by falling score, of equal ones the earlier first: ``(M,)`` -> ``(M,)``."""
+    order = np.argsort(-score, kind="stable")
+    ranks = np.empty(len(group), np.int64)
+    ranks[order] = rank_in_group(group[order])
+    return ranks
+
+
 def take_in_turn(left: Ints, right: Ints, turn: Ints, n_right: int) -> Ints:
     """Each left row, in turn, takes the first right row of its list that is still free.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqmodels.metrics.localization import ACTIVITYNET_THRESHOLDS, Spans, overlapping
-from seqmodels.metrics.matching import rank_in_group
+from seqmodels.metrics.matching import rank_by_score
 
 POINTS = 100
 
@@ -88,9 +88,7 @@ def _first_ranks(
     truth: Spans, proposals: Spans, kept: NDArray[np.int64], thresholds: Sequence[float]
 ) -> NDArray[np.int64]:
     """Place, among its video's, of the first kept proposal that finds each true segment: ``(N, K)``."""
-    rank = np.empty(len(proposals), np.int64)
-    order = np.argsort(-proposals.score, kind="stable")
-    rank[order] = rank_in_group(proposals.video[order])
+    rank = rank_by_score(proposals.video, proposals.score)
     among = np.flatnonzero(rank < kept[proposals.video])
     left, right, overlap = overlapping(truth, proposals.take(among), labels=False)
     ranks = rank[among][right]

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqmodels.metrics.frame_ap import box_iou
-from seqmodels.metrics.matching import cells, pairs_within, take_in_turn
+from seqmodels.metrics.localization import Pairs, activitynet_taken
+from seqmodels.metrics.matching import cells, pairs_within
 from seqmodels.metrics.ranking import Form, Ranking
 
 
@@ -91,14 +92,10 @@ def best_free_ranking(
     video, label, score = found
     left, right, overlap = pairs
     wanted = np.lexsort((right, -overlap, left))
-    left, right, overlap = left[wanted], right[wanted], overlap[wanted]
-    turn = np.empty(len(score), np.int64)
-    turn[np.argsort(-score, kind="stable")] = np.arange(len(score))
-    hits = np.zeros((len(score), len(thresholds)), np.bool_)
-    for k, threshold in enumerate(thresholds):
-        enough = overlap >= threshold
-        hits[:, k] = take_in_turn(left[enough], right[enough], turn, len(truth[0])) >= 0
-    return Ranking(label, video, score, hits, truth[1], truth[0], n_labels, form)
+    wanted = wanted[~np.isnan(overlap[wanted])]
+    ordered = Pairs(left[wanted], right[wanted], overlap[wanted])
+    taken = activitynet_taken(ordered, score, len(truth[0]), thresholds)
+    return Ranking(label, video, score, taken >= 0, truth[1], truth[0], n_labels, form)
 
 
 def _frames(tubes: Sequence[Tube]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
