@@ -1,6 +1,7 @@
 """One small file, or folder of files, of each format as its own tool writes it, and documents drawn at random."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from pipelines.annotations.document import Boxes, Document, Media, Segments, no_boxes, no_segments
 
 Row = tuple[str, str | None, float | None, float | None, float | None]
+SegmentRows = list[tuple[float, float, str, float]]
+VideoRows = dict[str, SegmentRows]
 BoxRow = tuple[str, str | None, float | None, tuple[float | None, ...], int, float | None]
 
 _CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -426,3 +429,27 @@ def drawn_boxes(seed: int, *, scored: bool = False, n: int = 24) -> Document:
 def _media(rng: np.random.Generator) -> dict[str, Media]:
     subsets = rng.choice(["training", "validation"], 3).tolist()
     return {f"v{n}": Media(40.0, 40.0, 640, 480, subset) for n, subset in enumerate(subsets)}
+
+
+def activitynet_files(
+    folder: Path, truth: VideoRows, predictions: VideoRows, subsets: Mapping[str, str] | None = None
+) -> tuple[Path, Path]:
+    """Truth and predictions of videos of 100 s in ActivityNet's form; rows are start, stop, label and score, which the
+    truth leaves out. ``subsets``: of some videos, in place of validation.
+    """
+    database = {
+        video: {
+            "subset": (subsets or {}).get(video, "validation"),
+            "duration": 100.0,
+            "annotations": [{"segment": [a, b], "label": label} for a, b, label, _ in rows],
+        }
+        for video, rows in truth.items()
+    }
+    results = {
+        video: [{"segment": [a, b], "label": label, "score": s} for a, b, label, s in rows]
+        for video, rows in predictions.items()
+    }
+    paths = folder / "truth.json", folder / "predictions.json"
+    paths[0].write_text(json.dumps({"database": database}))
+    paths[1].write_text(json.dumps({"results": results}))
+    return paths

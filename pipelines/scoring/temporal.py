@@ -129,7 +129,7 @@ def _localized(compared: Compared, thresholds: Sequence[float]) -> Scored:
 
 
 def _tied(ranking: Ranking, pairs: Pairs, thresholds: Sequence[float], base: float) -> tuple[float, float] | None:
-    """The range of the average (``base`` as the file has it) over orders that favour right predictions most and least."""
+    """The range of the average, ``base`` as the file has it, over the orders kindest and unkindest to right ones."""
     if not equal_scores(ranking.label, ranking.score):
         return None
     best = np.zeros(len(ranking.score))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotated import VideoRows as Rows
+from annotated import activitynet_files
 from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -213,29 +215,6 @@ class TestOfficialFigures:
             result = score("video-map", folder / "gt.json", folder / predictions)
             for threshold, percent in official[key].items():
                 same(result["per_threshold"][f"{float(threshold):.2f}"], percent / 100)
-
-
-Rows = dict[str, list[tuple[float, float, str, float]]]
-
-
-def activitynet_files(tmp_path: Path, truth: Rows, predictions: Rows, duration: float = 100.0) -> tuple[Path, Path]:
-    """Files of (start, stop, label, score) rows of each video; the truth's scores are ignored."""
-    database = {
-        video: {
-            "subset": "validation",
-            "duration": duration,
-            "annotations": [{"segment": [a, b], "label": label} for a, b, label, _ in rows],
-        }
-        for video, rows in truth.items()
-    }
-    results = {
-        video: [{"segment": [a, b], "label": label, "score": s} for a, b, label, s in rows]
-        for video, rows in predictions.items()
-    }
-    paths = tmp_path / "truth.json", tmp_path / "predictions.json"
-    paths[0].write_text(json.dumps({"database": database}))
-    paths[1].write_text(json.dumps({"results": results}))
-    return paths
 
 
 TRUTH: Rows = {"a": [(10, 20, "run", 0), (40, 60, "jump", 0)], "b": [(0, 30, "run", 0)]}

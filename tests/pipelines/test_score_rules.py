@@ -1,38 +1,16 @@
 """Rules of the protocols that no fixture need be at hand for: by hand, and against loops written here."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from annotated import SegmentRows as Rows
+from annotated import activitynet_files
 
 from pipelines.scoring import Options, score
 
-Rows = list[tuple[float, float, str, float]]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-
-
-def written(
-    folder: Path, truth: dict[str, Rows], found: dict[str, Rows], subsets: dict[str, str] | None = None
-) -> tuple[Path, Path]:
-    """ActivityNet's two files."""
-    database = {
-        video: {
-            "subset": (subsets or {}).get(video, "validation"),
-            "duration": 1000.0,
-            "annotations": [{"segment": [a, b], "label": label} for a, b, label, _ in rows],
-        }
-        for video, rows in truth.items()
-    }
-    results = {
-        video: [{"segment": [a, b], "label": label, "score": s} for a, b, label, s in rows]
-        for video, rows in found.items()
-    }
-    paths = folder / "truth.json", folder / "found.json"
-    paths[0].write_text(json.dumps({"database": database}))
-    paths[1].write_text(json.dumps({"results": results}))
-    return paths
 
 
 def overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
@@ -81,7 +59,7 @@ def looped_recall(truth: dict[str, Rows], found: dict[str, Rows], most: float | 
 def test_proposals_are_the_loop(tmp_path: Path, seed: int, most: float | None) -> None:
     truth, found = drawn(seed, strays=bool(seed % 2))
     options = Options(max_proposals=most)
-    result = score("activitynet-proposals", *written(tmp_path, truth, found), options=options)
+    result = score("activitynet-proposals", *activitynet_files(tmp_path, truth, found), options=options)
     per_video, recall = looped_recall(truth, found, most)
     np.testing.assert_allclose(result["curve"]["proposals_per_video"], per_video, atol=1e-9)
     np.testing.assert_allclose(result["curve"]["average_recall"], recall, atol=1e-9)
@@ -90,7 +68,7 @@ def test_proposals_are_the_loop(tmp_path: Path, seed: int, most: float | None) -
 
 
 def test_a_proposal_at_the_threshold_finds(tmp_path: Path) -> None:
-    paths = written(tmp_path, {"v": [(0, 10, "x", 0)]}, {"v": [(0, 5, "x", 0.5)]})
+    paths = activitynet_files(tmp_path, {"v": [(0, 10, "x", 0)]}, {"v": [(0, 5, "x", 0.5)]})
     assert score("activitynet-proposals", *paths)["per_threshold"]["0.50"] == 1
 
 
@@ -100,7 +78,7 @@ def test_classification_by_hand(tmp_path: Path) -> None:
         "a": [(0, 1, "run", 0.9), (0, 1, "run", 0.8), (0, 1, "swim", 0.3), (0, 1, "jump", 0.2)],
         "b": [(0, 1, "jump", 0.6), (0, 1, "swim", 0.5), (0, 1, "run", 0.85)],
     }
-    metrics = score("activitynet-classification", *written(tmp_path, truth, found))["metrics"]
+    metrics = score("activitynet-classification", *activitynet_files(tmp_path, truth, found))["metrics"]
     # run (once in a): right, then false ones; jump: b is false at .6, then a; swim: b at .5, then a is false.
     assert metrics["map"] == pytest.approx((1 + 1 / 2 + 1) / 3)
     assert metrics["top_1"] == pytest.approx(1 / 2)  # run of a; run of b is wrong
@@ -118,7 +96,7 @@ def test_videos_that_are_not_scored(tmp_path: Path) -> None:
         "a": [(0, 10, "run", 0.8)],
         "zz": [(0, 10, "run", 0.7)],
     }
-    paths = written(tmp_path, truth, found, {"t": "training"})
+    paths = activitynet_files(tmp_path, truth, found, {"t": "training"})
     # Of another subset: false. Then b's is false, a's right, of two to find.
     assert score("activitynet", *paths)["metrics"]["average_map"] == pytest.approx(1 / 3 / 2)
     (tmp_path / "blocked.json").write_text('["b"]')
@@ -135,7 +113,7 @@ def test_recall_at_multiples_of_the_truth(tmp_path: Path) -> None:
         "a": [(50, 60, "run", 0.9), (0, 10, "run", 0.8), (20, 30, "run", 0.7)],
         "b": [(40, 50, "jump", 0.9), (0, 10, "jump", 0.8)],
     }
-    recall = score("thumos14", *written(tmp_path, truth, found))["recall"]
+    recall = score("thumos14", *activitynet_files(tmp_path, truth, found))["recall"]
     # 1x: two of a, one of b: one of two runs, no jump. 5x: all.
     assert recall["1x"]["0.50"] == pytest.approx((1 / 2 + 0) / 2)
     assert recall["5x"]["0.50"] == 1
@@ -154,21 +132,21 @@ def test_kinds_of_errors_by_hand(tmp_path: Path) -> None:
         ],
         "b": [(0, 10, "run", 0.4), (9.8, 19.8, "jump", 0.3)],  # confusion; .01, which is background
     }
-    errors = score("activitynet", *written(tmp_path, truth, found))["errors"]
+    errors = score("activitynet", *activitynet_files(tmp_path, truth, found))["errors"]
     counts = {name: errors[name]["count"] for name in ("double", "localization", "confusion", "background", "missed")}
     assert counts == {"double": 1, "localization": 2, "confusion": 1, "background": 2, "missed": 6}
     assert (errors["predictions"], errors["right"]) == (7, 1)
     assert errors["double"]["gain"] == pytest.approx(0)  # it ranks below the only right one
     first = dict(found, a=[(300, 330, "run", 0.95), *found["a"]])
-    assert score("activitynet", *written(tmp_path, truth, first))["errors"]["localization"]["gain"] == pytest.approx(
-        1 / 6 / 2 - 1 / 12 / 2
-    )
+    assert score("activitynet", *activitynet_files(tmp_path, truth, first))["errors"]["localization"][
+        "gain"
+    ] == pytest.approx(1 / 6 / 2 - 1 / 12 / 2)
 
 
 def test_lengths_by_hand(tmp_path: Path) -> None:
     truth = {"a": [(0, 1, "run", 0), (100, 110, "run", 0), (200, 300, "run", 0)]}
     found = {"a": [(0, 1, "run", 0.9), (500, 510, "run", 0.8), (100, 110, "run", 0.7), (200, 299, "run", 0.6)]}
-    rows = score("activitynet", *written(tmp_path, truth, found))["by_duration"]
+    rows = score("activitynet", *activitynet_files(tmp_path, truth, found))["by_duration"]
     # The false one counts in all thirds, right ones in their own.
     assert [row["average_map"] for row in rows] == pytest.approx([1, 1 / 2, 1 / 2])
     assert [row["count"] for row in rows] == [1, 1, 1]
@@ -225,8 +203,8 @@ def test_p_is_of_both_sides(tmp_path: Path) -> None:
     one: dict[str, Rows] = {v: [(0, 10 if i % 2 else 5, "run", 0.5 + i / 100)] for i, v in enumerate(truth)}
     other: dict[str, Rows] = {v: [(0, 5 if i % 2 else 10, "run", 0.5 + i / 100)] for i, v in enumerate(truth)}
     (tmp_path / "other").mkdir()
-    paths = written(tmp_path, truth, one)
-    against = written(tmp_path / "other", truth, other)[1]
+    paths = activitynet_files(tmp_path, truth, one)
+    against = activitynet_files(tmp_path / "other", truth, other)[1]
     first = score("activitynet", *paths, against=against)["against"]
     second = score("activitynet", paths[0], against, against=paths[1])["against"]
     assert first["p"] == second["p"] > 0.6
