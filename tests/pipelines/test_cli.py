@@ -34,9 +34,9 @@ def test_help_of_every_command_has_an_example() -> None:
 
 def test_help_names_every_head() -> None:
     for task in TASKS.values():
-        assert task.name in cli._HEADS
-        assert f"{task.default} (the default)" in cli._HEADS
-        assert all(re.search(rf"\b{head}\b", cli._HEADS) for head in task.heads)
+        assert task.name in cli.training._HEADS
+        assert f"{task.default} (the default)" in cli.training._HEADS
+        assert all(re.search(rf"\b{head}\b", cli.training._HEADS) for head in task.heads)
 
 
 def test_extract_prints_json_alone_on_stdout(archive: Path, tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Commands about stores, backbones and the machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extract.errors import UsageError
+from pipelines.cli.shared import BAD_INPUT, FAILED_INPUTS, Json, Quiet, Store, Verbose, app, print_json
+from pipelines.console import Meter, out
+
+
+@app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8")
+def backbones(
+    name: Annotated[str | None, typer.Argument(help="One of them, or frames:NAME, in full.", metavar="[NAME]")] = None,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Every backbone: parameters, multiply-adds, clips, features, licence, and where its weights come from."""
+    from pipelines.machine import backbones_info
+    from pipelines.show import backbone_lines, backbones_lines
+
+    found = backbones_info(name)
+    if as_json:
+        print_json({"backbones": found} if name is None else found[0])
+        return
+    for line in backbones_lines(found) if name is None else backbone_lines(found[0]):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed info features.zarr")
+def info(
+    store: Store,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """What a store holds: recipe, videos, clips, hours, failures."""
+    from pipelines.inspection import store_info
+    from pipelines.show import info_lines
+
+    found = store_info(store)
+    if as_json:
+        print_json(found)
+        return
+    for line in info_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed status features.zarr")
+def status(store: Store, as_json: Json = False, _verbose: Verbose = False) -> None:
+    """How far the work on a store is: videos, what was begun, failures by reason, what is published, the last job."""
+    from pipelines.inspection import store_status
+    from pipelines.show import status_lines
+
+    found = store_status(store)
+    if as_json:
+        print_json(found)
+        return
+    for line in status_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed verify features.zarr --sample 0.01")
+def verify(
+    store: Store,
+    sample: Annotated[
+        float, typer.Option(help="Extract this share of the videos again, and compare.", min=0, max=1)
+    ] = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Read everything in a store, compare it with its checksums, and extract a sample again.
+
+    Exit code 3 when anything is damaged or differs; all of it is named.
+    """
+    from extract.store import FeatureStore
+    from pipelines.comparison import compare_sample, comparison_json, comparison_lines
+    from pipelines.verification import verification_json, verification_lines, verify_store
+
+    opened = FeatureStore.open(store)
+    with Meter("verify", quiet=quiet) as meter:
+        found = verify_store(opened, lambda done, count: meter.show(done / max(1, count), f"{done} of {count} clips"))
+    compared = []
+    if sample:
+        with Meter("extract a sample again", quiet=quiet) as meter:
+            compared = compare_sample(
+                opened, sample, lambda done, count: meter.show(done / count, f"{done} of {count} videos")
+            )
+    if as_json:
+        print_json({**verification_json(found), "sample": comparison_json(compared)})
+    else:
+        for line in (*verification_lines(found), *(comparison_lines(compared) if sample else ())):
+            out.print(line, markup=False)
+    if found.damaged or any(each.problem for each in compared):
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command(epilog="Example: untrimmed export features.zarr match/day1.mp4 -o day1.npy")
+def export(
+    store: Store,
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npy or FILE.npz, or a folder for all videos.")],
+    video: Annotated[str | None, typer.Argument(help="A video's id; all videos without it.", metavar="[ID]")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="For all videos: npy (what it is by default), npz, actionformer or opentad.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Labels for actionformer and opentad.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Write features as files for other programs, one a video."""
+    from extract.store import FeatureStore
+    from pipelines.exports import export_json, export_lines, export_store, export_video
+
+    opened = FeatureStore.open(store)
+    if video is not None:
+        if layout is not None or annotations is not None:
+            raise UsageError(f"--layout and --annotations are for all videos; leave them out, or {video}")
+        result = export_video(opened, video, output)
+    else:
+        with Meter("export", quiet=quiet) as meter:
+            result = export_store(
+                opened,
+                output,
+                layout=layout or "npy",
+                annotations=annotations,
+                on_progress=lambda done, count: meter.show(done / max(1, count), f"{done} of {count} videos"),
+            )
+    if as_json:
+        print_json(export_json(result))
+    else:
+        for line in export_lines(result):
+            out.print(line, markup=False)
+    if result.failed:
+        raise typer.Exit(FAILED_INPUTS)
+
+
+@app.command(epilog="Example: untrimmed compact features.zarr")
+def compact(
+    store: Store,
+    grace: Annotated[float, typer.Option(help="Leave alone what was written in these last hours.", min=0)] = 24.0,
+    as_json: Json = False,
+    _verbose: Verbose = False,
+) -> None:
+    """Publish, read published clips from there, and delete what is stored twice or named by nothing.
+
+    Jobs and readers may go on meanwhile.
+    """
+    from pipelines.inspection import compact_store
+    from pipelines.show import compact_lines
+
+    found = compact_store(store, grace_hours=grace)
+    if as_json:
+        print_json(found)
+        return
+    for line in compact_lines(found):
+        out.print(line, markup=False)
+
+
+@app.command(epilog="Example: untrimmed doctor")
+def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
+    """What this machine has: torch, device, precision, decoders, codecs, memory, weights."""
+    from pipelines.machine import machine_info
+    from pipelines.show import machine_lines
+
+    found = machine_info()
+    if as_json:
+        print_json(found)
+        return
+    for line in machine_lines(found):
+        out.print(line, markup=False)
