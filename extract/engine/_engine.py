@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from extract.backbones import Backbone
 from extract.engine import _openvino
-from extract.engine._model import ClipInput, ClipModel, folded
+from extract.engine._model import ClipInput, ClipModel, folded, without_leaps
 from extract.engine._settle import Precision
 from extract.errors import DeviceLostError, MachineError
 
@@ -167,6 +167,8 @@ def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, pr
     """Channels last, BatchNorm folded, arithmetic in ``precision``."""
     whole = ClipModel(backbone, given).eval()
     model = folded(whole) if given.layer is None else copy.deepcopy(whole)  # a layer may lie where norms are folded
+    if device == "cpu" and precision == "bf16":
+        model = without_leaps(model)
     model.to(device)
     for part in model.modules():
         if isinstance(part, torch.nn.Conv3d | torch.nn.Conv2d):

@@ -78,6 +78,37 @@ def folded(model: nn.Module) -> nn.Module:
     return model
 
 
+class _SeenFrames(nn.Module):
+    """A convolution that strides over more frames than its kernel holds, over the frames that it sees alone: equal.
+
+    oneDNN 3.12 (of torch 2.14) computes the first form in bf16 on AMX with accesses outside its memory: NaN, or a process that dies.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self._kernel, self._stride, self._padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+        self.conv = copy.deepcopy(conv)
+        self.conv.stride = (self._kernel, *conv.stride[1:])
+        self.conv.padding = (0, *map(int, conv.padding[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution: (B, C, T, H, W) -> (B, C', T', H', W')."""
+        x = nn.functional.pad(x, (0, 0, 0, 0, self._padding, self._padding))
+        count = (x.shape[2] - self._kernel) // self._stride + 1
+        seen = [at * self._stride + k for at in range(count) for k in range(self._kernel)]
+        out: Tensor = self.conv(x[:, :, seen])
+        return out
+
+
+def without_leaps(model: nn.Module) -> nn.Module:
+    """``model``, in place, with `_SeenFrames` wherever a convolution leaps over frames."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.Conv3d) and part.stride[0] > part.kernel_size[0] > 1 and part.dilation[0] == 1:
+                setattr(module, name, _SeenFrames(part))
+    return model
+
+
 def _last_leaf(sequence: nn.Sequential, name: str) -> nn.Conv3d | nn.Conv2d | None:
     """The convolution that ``name`` is, or ends with."""
     module = getattr(sequence, name)

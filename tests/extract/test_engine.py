@@ -31,7 +31,7 @@ from extract.engine import (
     unit_clips,
 )
 from extract.engine._choose import is_right
-from extract.engine._model import ClipModel, folded
+from extract.engine._model import ClipModel, folded, without_leaps
 from extract.errors import DeviceLostError, MachineError, UsageError
 
 MEAN, STD = (0.40, 0.45, 0.50), (0.20, 0.225, 0.25)
@@ -223,6 +223,33 @@ def test_folding_leaves_no_norm_and_changes_nothing(name: str) -> None:
     with torch.inference_mode():
         wanted = model(clips)
         torch.testing.assert_close(light(clips), wanted, rtol=0, atol=2e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "frames"), [(5, 8, 2, 32), (3, 4, 1, 33), (5, 8, 0, 40)])
+def test_a_convolution_that_leaps_over_frames_sees_the_same_ones(
+    kernel: int, stride: int, padding: int, frames: int
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(4, 6, (kernel, 3, 3), (stride, 2, 2), (padding, 1, 1))
+    network = nn.Sequential(nn.Sequential(conv))
+    x = torch.randn(2, 4, frames, 9, 7)
+    wanted = network(x)
+    assert without_leaps(network)[0][0] is not conv
+    torch.testing.assert_close(network(x), wanted)
+
+
+def test_convolutions_without_leaps_stay_as_they_are() -> None:
+    network = nn.Sequential(nn.Conv3d(4, 6, (5, 1, 1), (4, 1, 1)), nn.Conv3d(6, 6, 1, (2, 2, 2)))
+    before = list(network)
+    assert list(without_leaps(network)) == before
+
+
+@pytest.mark.skipif(not has_amx(), reason="no AMX: bf16 convolutions are other code")
+def test_bf16_of_networks_that_leap_over_frames() -> None:
+    backbone = load_backbone("slowfast_r50_4x16", "random:0")
+    clips = some_clips(2, (32, 64))
+    exact, near = (engine_of(backbone, "torch", p, (32, 64)).features(clips) for p in ("fp32", "bf16"))  # type: ignore[arg-type]
+    assert is_right(near, exact)
 
 
 def test_bf16_is_near(backbone: Backbone) -> None:
