@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.report.html import html_page
 
-_SCRIPTS = ("page.js",)
+_SCRIPTS = ("rules.js", "labels.js", "dom.js", "lanes.js", "player.js", "review.js", "plots.js", "page.js")
 
 
 def report_page(payload: dict[str, Any]) -> str:
@@ -19,6 +19,11 @@ def report_page(payload: dict[str, Any]) -> str:
         title=str(payload["title"]),
         body=(here / "page.html").read_text("utf-8"),
         style=(here / "page.css").read_text("utf-8"),
-        script="\n".join((here / name).read_text("utf-8") for name in _SCRIPTS),
+        script=_alone("\n".join((here / name).read_text("utf-8") for name in _SCRIPTS)),
         data=payload,
     )
+
+
+def _alone(script: str) -> str:
+    """In a scope of its own, so that none of its names meets one of the browser's."""
+    return f"(() => {{\n{script}\n}})();"
