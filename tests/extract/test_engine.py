@@ -400,6 +400,17 @@ def test_right_is_within_one_percent_of_each_clip() -> None:
     assert not is_right(np.full_like(wanted, np.nan), wanted)
 
 
+@pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
+def test_an_engine_that_rounds_a_network_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_openvino, "precisions", lambda: ("fp32", "bf16"))
+    backbone, clips = load_backbone("mvit_v2_s", "random:0"), given((16, 224))
+    with pytest.raises(
+        UsageError, match="in bf16 rounds the features of mvit_v2_s by more than 1%; use --engine torch"
+    ):
+        settle_engine("openvino", backbone, clips, device="cpu", precision="bf16", threads=1)
+    assert settle_engine("openvino", backbone, clips, device="cpu", precision="fp32", threads=1) == "openvino"
+
+
 def test_engines_that_cannot_be_are_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--engine 'onnx'; expected auto, torch, compile, openvino"):
         settled(backbone, "onnx")
