@@ -81,7 +81,8 @@ def folded(model: nn.Module) -> nn.Module:
 class _SeenFrames(nn.Module):
     """A convolution that strides over more frames than its kernel holds, over the frames that it sees alone: equal.
 
-    oneDNN 3.12 (of torch 2.14) computes the first form in bf16 on AMX with accesses outside its memory: NaN, or a process that dies.
+    oneDNN 3.12 (of torch 2.14) computes the first form in bf16 on AMX with accesses outside its memory: the results are
+    NaN, or the process dies.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
