@@ -1,16 +1,29 @@
 """What a head says of videos, as it is written, read and shown.
 
-T steps of a video, C labels.
+T steps of a video, C labels, N rows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import base64
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.annotations.document import Document
+from extract.errors import InputError, MachineError, UntrimmedError, UsageError
+from pipelines.annotations.activitynet_json import results_of
+from pipelines.annotations.document import Document, Media
+from pipelines.annotations.draft import put_text
+from pipelines.annotations.formats import FORMATS, format_by_ending, read_document, write_document
+
+OWN_KEY = "untrimmed"
+_HEAD_BYTES = 200
+_REGULAR_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +41,31 @@ class Curves:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.centre_s.shape != self.values.shape[1:]:
             raise ValueError(f"centre_s is {self.centre_s.shape}, values {self.values.shape}; expected (T,), (C, T)")
+
+    @property
+    def times(self) -> dict[str, Any]:
+        """The middles as JSON: ``start_s``, ``step_s`` and ``steps`` where they are regular, else ``centre_s``."""
+        steps = np.diff(self.centre_s)
+        if len(self.centre_s) and (not len(steps) or np.ptp(steps) < _REGULAR_S):
+            step_s = float(steps.mean()) if len(steps) else 1.0
+            return {"start_s": float(self.centre_s[0]), "step_s": step_s, "steps": len(self.centre_s)}
+        return {"centre_s": self.centre_s.tolist()}
+
+    @property
+    def rows(self) -> dict[int, str]:
+        """Each row that is not 0 everywhere, by its number, in base64."""
+        used = np.flatnonzero(self.values.any(axis=1)).tolist()
+        return {row: base64.b64encode(self.values[row].tobytes()).decode() for row in used}
+
+
+class Row(NamedTuple):
+    """One segment of `Predictions`."""
+
+    video: str
+    start_s: float
+    stop_s: float
+    label: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,3 +85,120 @@ class Predictions:
     threshold: float = 0.5
     sources: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def segments(self, *, min_score: float = 0.0) -> Iterator[Row]:
+        """The segments whose score is at least ``min_score``, in the order of the document."""
+        rows, videos, labels = self.document.segments, self.document.videos, self.document.labels
+        columns = (rows.video.tolist(), rows.span_s.tolist(), rows.label.tolist(), rows.score.tolist())
+        for video, (start_s, stop_s), label, score in zip(*columns, strict=True):
+            if score >= min_score:
+                yield Row(videos[video], start_s, stop_s, labels[label], score)
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Predictions in any format; curves, threshold, sources and what made them where untrimmed wrote the file.
+
+    Raises:
+        InputError: not readable, or rows without scores.
+    """
+    place = Path(path)
+    document = read_document(place)
+    scores = np.concatenate([document.segments.score, document.boxes.score])
+    if len(scores) and not np.isfinite(scores).any():
+        raise InputError(f"{place}: no row has a score, so these are labels; expected predictions")
+    if place.is_dir() or f'"{OWN_KEY}"'.encode() not in place.open("rb").read(_HEAD_BYTES):
+        return Predictions(document)
+    own = json.loads(place.read_text("utf-8"))[OWN_KEY]
+    try:
+        return _with_own(document, own)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{place}: what {OWN_KEY!r} holds is broken ({type(error).__name__}: {error}); expected what"
+            " 'untrimmed predict' wrote. Predict again, or remove that key"
+        ) from error
+
+
+def write_predictions(predictions: Predictions, path: str | Path, to: str | None = None) -> str:
+    """Write predictions in the format ``to``, by default the one of the file's ending, or ActivityNet's (ava for
+    boxes); its name. ActivityNet's file also holds all of `Predictions`, under the key "untrimmed".
+
+    Raises:
+        UsageError: the format is unknown, or ``path`` exists.
+        InputError: what the format needs is missing, or it cannot hold the video ids.
+        MachineError: it cannot be written.
+    """
+    out = Path(path)
+    form = to or _form(predictions, out)
+    if form not in FORMATS:
+        raise UsageError(f"format {form!r} is unknown; expected {', '.join(FORMATS)}")
+    if out.exists():
+        raise UsageError(f"{out} exists; choose another name, or move it away")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        if form == "activitynet":
+            put_text(partial / out.name, json.dumps(_own_json(predictions), ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            write_document(predictions.document, partial / out.name, form)
+        (partial / out.name).rename(out)
+    except OSError as error:
+        raise MachineError(f"{out} cannot be written ({error.strerror}); choose another place") from error
+    except UntrimmedError as error:
+        raise type(error)(str(error).replace(str(partial / out.name), str(out))) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return form
+
+
+def _form(predictions: Predictions, out: Path) -> str:
+    endings = tuple(ending for each in FORMATS.values() for ending in each.endings)
+    if out.name.lower().endswith(endings):
+        return format_by_ending(out)
+    return "ava" if len(predictions.document.boxes) else "activitynet"
+
+
+def _own_json(predictions: Predictions) -> dict[str, Any]:
+    document = predictions.document
+    curves = {
+        video: {**each.times, "rows": {document.labels[row]: text for row, text in each.rows.items()}}
+        for video, each in predictions.curves.items()
+    }
+    own = {
+        "about": dict(predictions.about),
+        "threshold": predictions.threshold,
+        "labels": list(document.labels),
+        "media": {video: _known(media) for video, media in document.media.items()},
+        "sources": dict(predictions.sources),
+        "curves": curves,
+    }
+    return {"version": "VERSION 1.3", OWN_KEY: own, "results": results_of(document), "external_data": {}}
+
+
+def _known(media: Media) -> dict[str, Any]:
+    return {name: value for name, value in asdict(media).items() if value is not None}
+
+
+def _with_own(document: Document, own: Mapping[str, Any]) -> Predictions:
+    media = {video: Media(**own["media"].get(video, {})) for video in document.media}
+    labels = (*own["labels"], *(label for label in document.labels if label not in set(own["labels"])))
+    number = np.array([*(labels.index(label) for label in document.labels), -1], np.int64)
+    segments = replace(document.segments, label=number[document.segments.label])
+    return Predictions(
+        replace(document, media=media, labels=labels, segments=segments),
+        {video: _curves(each, labels) for video, each in own["curves"].items()},
+        float(own["threshold"]),
+        {video: str(source) for video, source in own["sources"].items()},
+        dict(own["about"]),
+    )
+
+
+def _curves(entry: Mapping[str, Any], labels: tuple[str, ...]) -> Curves:
+    rows = {label: np.frombuffer(base64.b64decode(text), np.uint8) for label, text in entry["rows"].items()}
+    if "centre_s" in entry:
+        centre_s = np.array(entry["centre_s"], np.float64)
+    else:
+        centre_s = float(entry["start_s"]) + float(entry["step_s"]) * np.arange(int(entry["steps"]), dtype=np.float64)
+    values = np.zeros((len(labels), len(centre_s)), np.uint8)
+    for label, row in rows.items():
+        values[labels.index(label)] = row
+    return Curves(centre_s, values)

@@ -321,7 +321,12 @@ def _annotations(rows: _Found) -> list[dict[str, object]]:
 
 
 def _put_results(document: Document, path: Path) -> None:
-    results = {
+    _put(path, {"version": "VERSION 1.3", "results": results_of(document), "external_data": {}})
+
+
+def results_of(document: Document) -> dict[str, list[dict[str, object]]]:
+    """The rows with scores of each video, in the form of ActivityNet's predictions."""
+    return {
         video: [
             {
                 **({} if label is None else {"label": label}),
@@ -333,7 +338,6 @@ def _put_results(document: Document, path: Path) -> None:
         ]
         for video, rows in _by_video(document)
     }
-    _put(path, {"version": "VERSION 1.3", "results": results, "external_data": {}})
 
 
 def _put_database(
