@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipelines.evaluation import evaluate
     from pipelines.extraction import Options, extract
     from pipelines.people import detect_people
+    from pipelines.predicting import predict
     from pipelines.synthetic import synthesize
     from pipelines.training import train
 
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate",
     "extract",
     "load_run",
+    "predict",
     "synthesize",
     "train",
 ]
@@ -33,6 +35,7 @@ _HOMES = {
     "evaluate": "pipelines.evaluation",
     "extract": "pipelines.extraction",
     "load_run": "pipelines.checkpoint",
+    "predict": "pipelines.predicting",
     "synthesize": "pipelines.synthetic",
     "train": "pipelines.training",
 }

@@ -199,7 +199,7 @@ def load_examples(
     late: list[str] = []
     for video in videos:
         clips, centre_s, read = shelf.take(matches[video.video_id])
-        _check_of_clips(clips)
+        check_of_clips(clips)
         wanted = target(video, centre_s, names)
         items.append(Example(video.video_id, read, centre_s, wanted, clips.duration_s))
         late += _late_segments(video, clips)
@@ -280,7 +280,12 @@ def _late_segments(video: VideoAnnotation, sequence: Clips) -> list[str]:
     ]
 
 
-def _check_of_clips(clips: Clips) -> None:
+def check_of_clips(clips: Clips) -> None:
+    """Refuse features of boxes.
+
+    Raises:
+        InputError: they are.
+    """
     if getattr(clips, "box", None) is not None:
         raise InputError(
             "the store has features of boxes; expected features of whole clips. Extract without --boxes, or use the"

@@ -106,7 +106,7 @@ def read_predictions(path: str | Path) -> Predictions:
     scores = np.concatenate([document.segments.score, document.boxes.score])
     if len(scores) and not np.isfinite(scores).any():
         raise InputError(f"{place}: no row has a score, so these are labels; expected predictions")
-    if place.is_dir() or f'"{OWN_KEY}"'.encode() not in place.open("rb").read(_HEAD_BYTES):
+    if not _is_own(place):
         return Predictions(document)
     own = json.loads(place.read_text("utf-8"))[OWN_KEY]
     try:
@@ -148,6 +148,14 @@ def write_predictions(predictions: Predictions, path: str | Path, to: str | None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return form
+
+
+def _is_own(path: Path) -> bool:
+    """Whether untrimmed wrote the file; its key stands at the beginning."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as stream:
+        return f'"{OWN_KEY}"'.encode() in stream.read(_HEAD_BYTES)
 
 
 def _form(predictions: Predictions, out: Path) -> str:

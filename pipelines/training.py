@@ -12,6 +12,8 @@ from torch import nn
 
 from extract.engine import settle_device
 from extract.errors import UsageError
+from extract.store import FeatureStore
+from extract.urls import without_secrets
 from pipelines.checkpoint import Run, check_free, new_head, save_run
 from pipelines.config import TrainSettings, checked_settings
 from pipelines.dataset import Examples, Store
@@ -75,9 +77,12 @@ def train(
             threads = torch.get_num_threads()
             model, loop = _fitted(chosen, name, model, examples, held_out, values, seed, where, resume, on_progress)
             result = figures(chosen, model.cpu(), held_out, len(examples.classes))
+            threshold = chosen.threshold(model.eval(), examples)
     record = {
         **key,
         "recipe": dict(store.recipe),
+        "threshold": threshold,
+        **_origin(store, annotations),
         "threads": threads,
         "device": where.type,
         "epochs": None if loop is None else loop.epoch,
@@ -94,6 +99,18 @@ def train(
     run = save_run(folder, model, record=record, epochs=[] if loop is None else loop.figures, card=_card(record))
     resume.remove()
     return run
+
+
+def _origin(store: Store, annotations: str | Path) -> dict[str, Any]:
+    """Where features, weights and labels were, for commands that are not told; None where that is not one place."""
+    if not isinstance(store, FeatureStore):
+        return {"store": None, "weights": None, "annotations": str(Path(annotations).absolute())}
+    weights = {str(record.provenance.get("weights")) for record in store.catalogue.values()}
+    return {
+        "store": without_secrets(store.url),
+        "weights": weights.pop() if len(weights) == 1 else None,
+        "annotations": str(Path(annotations).absolute()),
+    }
 
 
 def asked_for(

@@ -14,11 +14,15 @@ from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
 from pipelines.notes import shown
 from pipelines.tasks.label import constant_chance
+from pipelines.tasks.said import Said
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of
 from seqmodels import VIDEO_HEADS, Head, video_loss
 from seqmodels.augment import rescaled_steps, splice_steps
 from seqmodels.metrics import per_class_ap, top_1_accuracy
+from seqmodels.segments import Found
+
+MOST_SAID = 5
 
 
 class Classify(SequenceTask):
@@ -87,6 +91,13 @@ class Classify(SequenceTask):
         logits = head(batch.features.to(where), batch.mask.to(where), batch.centre_s.to(where))
         result: NDArray[np.float32] = logits[0].float().cpu().numpy()
         return result
+
+    def said(self, answer: NDArray[np.float32], example: Example, _threshold: float) -> Said:
+        """The `MOST_SAID` most probable classes, each over the whole video."""
+        scores = _softmax(answer[None])[0].astype(np.float64)
+        best = np.argsort(-scores, kind="stable")[:MOST_SAID]
+        whole = np.tile([0.0, example.duration_s], (len(best), 1))
+        return Said(segments=Found(whole, scores[best], best))
 
     def report(self, examples: Examples, answers: Sequence[NDArray[np.float32]], *, n_trained: int) -> dict[str, Any]:
         """``accuracy`` and ``map``, beside those of an answer that is the same everywhere."""

@@ -6,6 +6,7 @@ N boxes of one video, Q of them at annotated seconds, R boxes of a batch, S slot
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,17 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from extract.boxes import Boxes
 from extract.errors import InputError
 from pipelines.annotations.ava import Ava, AvaVideo, BoxScores, ava_frame_map, read_ava
 from pipelines.banks import bank_of
 from pipelines.config import TrainSettings
-from pipelines.dataset import Example, Examples, Shelf, Store, match_ids, matching_notes
+from pipelines.dataset import Clips, Example, Examples, Shelf, Store, match_ids, matching_notes
 from pipelines.notes import shown
+from pipelines.tasks.said import Said, SaidBoxes
 from pipelines.tasks.task import Task, class_notes, device_of
-from pipelines.tracks import ious
+from pipelines.tracks import ious, link
 from seqmodels import DETECTORS, BankHead, detection_loss, probabilities
 
 SAME_PERSON = 0.5  # IoU from which on a stored box is taken for the annotated one
+LEAST_SAID = 0.05  # scores below it are not predicted
 QUERIES = 256  # boxes that get their scores at once
 POSES = frozenset(
     (
@@ -190,6 +194,22 @@ class Detect(Task):
             logits = head(batch.roi, batch.bank, batch.mask, batch.offset_s)
             scores.append(probabilities(logits.float(), exclusive).cpu().numpy())
         return BoxScores(example.centre_s[people.rows], people.box[people.rows], np.concatenate(scores))
+
+    def unanswered(self, clips: Clips, example: Example, settings: TrainSettings, n_classes: int) -> Example:
+        """Every stored box is asked about."""
+        nothing = AvaVideo(
+            np.zeros(0), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64),
+            np.unique(example.centre_s), np.zeros(0),
+        )  # fmt: skip
+        return replace(example, target=_people(clips, example.centre_s, nothing, n_classes, settings.bank_s))
+
+    def said(self, answer: BoxScores, example: Example, _threshold: float) -> Said:
+        """Scores of at least `LEAST_SAID` of each box, and whose box it is."""
+        people: People = example.target
+        track = link(Boxes(answer.second, answer.box, people.score[people.rows]))
+        row, label = np.nonzero(answer.score >= LEAST_SAID)
+        scores = answer.score[row, label].astype(np.float64)
+        return Said(boxes=SaidBoxes(answer.second[row], answer.box[row], label, scores, track[row]))
 
     def report(self, examples: Examples, answers: Sequence[BoxScores], *, n_trained: int) -> dict[str, Any]:
         """``map`` and each class's average precision."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
+from pipelines.tasks.said import Said, best_threshold, cut, quantised
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of
 from seqmodels import HEADS, Head, smoothness, step_loss
@@ -76,6 +77,17 @@ class Label(SequenceTask):
         features, times = (torch.from_numpy(values).to(where) for values in (example.features, example.centre_s))
         result: NDArray[np.float32] = step_logits(head, features, times).float().cpu().numpy()
         return result
+
+    def said(self, answer: NDArray[np.float32], example: Example, threshold: float) -> Said:
+        """Each class's probability over time, and its runs at or above ``threshold``."""
+        curves = quantised(answer)
+        stop_s = example.duration_s or float(example.centre_s[-1])
+        return Said(segments=cut(curves, example.centre_s, stop_s, threshold), curves=curves)
+
+    def threshold(self, head: Head, examples: Examples) -> float:
+        """See `best_threshold`."""
+        curves = [quantised(self.answer(head, item)) for item in examples.items]
+        return best_threshold(curves, [item.target for item in examples.items])
 
     def report(self, examples: Examples, answers: Sequence[NDArray[np.float32]], *, n_trained: int) -> dict[str, Any]:
         """``accuracy`` and ``map``, beside those of an answer that is the same everywhere."""

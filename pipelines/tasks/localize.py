@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipelines.annotations import VideoAnnotation
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example, Examples
+from pipelines.tasks.said import Said
 from pipelines.tasks.sequences import PaddedBatch, SequenceTask
 from pipelines.tasks.task import class_notes, device_of
 from seqmodels import LOCALIZERS, Localizer, Truth
@@ -82,6 +83,10 @@ class Localize(SequenceTask):
         seconds = to_seconds(found.segments, example.centre_s).clip(0, example.duration_s or None)
         longer = np.flatnonzero(seconds[:, 1] > seconds[:, 0])
         return suppress_by_class(Found(seconds, found.scores, found.labels).take(longer))
+
+    def said(self, answer: Found, _example: Example, _threshold: float) -> Said:
+        """All that was found."""
+        return Said(segments=answer)
 
     def report(self, examples: Examples, answers: Sequence[Found], *, n_trained: int) -> dict[str, Any]:
         """``average_map`` and the mAP at each of its thresholds; and ``average_map_activitynet``, over .5:.05:.95."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from extract.errors import InputError
 from pipelines.config import TrainSettings
-from pipelines.dataset import Example, Examples, Store
+from pipelines.dataset import Clips, Example, Examples, Store, check_of_clips
+from pipelines.tasks.said import Said
 from seqmodels import HeadSpec
 
 
@@ -90,6 +91,23 @@ class Task(ABC):
     @abstractmethod
     def answer(self, head: Any, example: Example) -> Any:  # noqa: ANN401 - one of `heads`; what `report` takes
         """What a head in evaluation mode says of one video."""
+
+    def unanswered(self, clips: Clips, example: Example, _settings: TrainSettings, _n_classes: int) -> Example:
+        """``example``, which has no target, as `answer` takes it, with all of ``clips`` to be answered.
+
+        Raises:
+            InputError: the features do not fit the task.
+        """
+        check_of_clips(clips)
+        return example
+
+    @abstractmethod
+    def said(self, answer: Any, example: Example, threshold: float) -> Said:  # noqa: ANN401 - what `answer` gives
+        """An answer as segments or boxes; ``threshold`` (0..1) cuts scores of steps into segments."""
+
+    def threshold(self, _head: Any, _examples: Examples) -> float:  # noqa: ANN401 - one of `heads`
+        """A good ``threshold`` of `said`, 0..1, from the training videos."""
+        return 0.5
 
     @abstractmethod
     def report(self, examples: Examples, answers: Sequence[Any], *, n_trained: int) -> dict[str, Any]:

@@ -222,3 +222,21 @@ def test_a_video_without_boxes_is_answered_with_none() -> None:
     example = Example("v", lambda: empty.features, empty.second, _people(empty, empty.second, truth, 3, 60.0), 60.0)
     head = DETECTORS["bank-nonlocal"](HeadSpec(width=WIDTH, n_classes=3, per_step=True, hidden=8)).eval()
     assert TASK.answer(head, example).score.shape == (0, 3)
+
+
+def test_every_stored_box_is_answered_without_a_truth(world: tuple[BoxStore, Path]) -> None:
+    store, _ = world
+    clips, head = store["v0.mp4"], DETECTORS["bank-max"](HeadSpec(width=WIDTH, n_classes=3, per_step=True)).eval()
+    bare = Example("v0.mp4", lambda: clips.features, clips.second, None, 60.0)
+    example = TASK.unanswered(clips, bare, TrainSettings(), 3)
+    answer = TASK.answer(head, example)
+    said = TASK.said(answer, example, 0.5).boxes
+    assert said is not None
+    assert answer.score.shape == (60, 3)
+    assert len(said.scores) == (answer.score >= 0.05).sum()
+    assert set(said.second.tolist()) <= set(clips.second.tolist())
+    rows = np.searchsorted(clips.second, said.second)
+    np.testing.assert_array_equal(said.box, clips.box[rows])
+    np.testing.assert_allclose(said.scores, answer.score[rows, said.labels])
+    with pytest.raises(InputError, match="features of boxes; expected features of whole clips"):
+        TASKS["label"].unanswered(clips, bare, TrainSettings(), 3)
