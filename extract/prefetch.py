@@ -50,6 +50,25 @@ class Prefetch(Generic[Item]):
                 return
             yield item
 
+    def batches(self, most: int) -> Iterator[list[Item]]:
+        """The items in lists of ``most``, or of as many, at least one, as are there when somebody asks."""
+        for first in self:
+            items = [first]
+            while len(items) < most and (item := self._there()) is not None:
+                items.append(item)
+            yield items
+
+    def _there(self) -> Item | None:
+        """The next item, if it is there."""
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, _End):  # for the next one who waits
+            self._queue.put(item)
+            return None
+        return item
+
     def _produce(self, items: Iterator[Item]) -> None:
         end = _End(None)
         try:

@@ -6,19 +6,23 @@ imports a decoder.
 
 from extract.video._codecs import decoding
 from extract.video._decoders import resize_kernel
+from extract.video._feed import STDIN, Feed
 from extract.video._isolated import DecodingProcess, IsolatedReader, probe_all
 from extract.video._probe import probe
-from extract.video._reader import VideoReader, open_video, read_frames
+from extract.video._reader import VideoReader, follow_video, open_video, read_frames
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
 
 __all__ = [
+    "STDIN",
     "DecodingProcess",
+    "Feed",
     "FrameBatch",
     "IsolatedReader",
     "ReadReport",
     "VideoInfo",
     "VideoReader",
     "decoding",
+    "follow_video",
     "open_video",
     "probe",
     "probe_all",

@@ -13,12 +13,17 @@ from av.video.stream import VideoStream
 
 from extract.errors import VideoError
 from extract.remote import RemoteFile, is_url
+from extract.video._feed import Feed
+from extract.video._storage import from_os_error, read_error
 
 MAX_PIXELS = 2**27
 _HEADER_BYTES = 12
 _CHUNK_BYTES = 2**24
 _MOST_CHECKED_BYTES = 2**32
 _BUFFER_BYTES = 2**18  # of each read from a URL
+# Boxes that may stand before the index of an mp4 (ISO/IEC 14496-12) or QuickTime file, and how far it is looked for.
+_BEFORE_INDEX = frozenset({b"ftyp", b"styp", b"pdin", b"free", b"skip", b"wide", b"uuid", b"sidx"})
+_MOST_HEADER_BYTES = 2**20
 # Formats whose pictures lie in other files than the one that was named.
 _LISTS = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest"})
 # Formats by which FFmpeg "plays" text, and files that merely end in .bin, as terminal art.
@@ -51,8 +56,28 @@ def _local_size(path: Path) -> int:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise _from_os_error(str(path), error) from error
+        raise from_os_error(str(path), error) from error
     return size
+
+
+def check_feed(feed: Feed) -> None:
+    """VideoError where nothing comes, or what comes first can only be read when all is there."""
+    if not feed.peek(1):
+        raise VideoError(feed.name, "empty", "not a single byte came; check what writes to it")
+    at = 0
+    while at < _MOST_HEADER_BYTES:
+        box = feed.peek(at + 16)[at:]
+        kind, size = box[4:8], int.from_bytes(box[:4])
+        if kind == b"mdat":
+            detail = (
+                "an mp4 whose index (moov) comes last, so that none of it can be read before it is complete; write .mkv"
+                " or .ts instead, or mp4 with ffmpeg's -movflags frag_keyframe+empty_moov, or read it without --stream"
+                " when it is complete"
+            )
+            raise VideoError(feed.name, "index_last", detail)
+        if kind not in _BEFORE_INDEX:
+            return
+        at += max(8, int.from_bytes(box[8:16]) if size == 1 else size)
 
 
 class _Bounded:
@@ -70,14 +95,20 @@ class _Bounded:
 
 
 @contextmanager
-def opened(name: str, most_bytes: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(
+    name: str, most_bytes: int | None = None, feed: Feed | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open container of the file ``name`` (a path or a URL) and its video stream, to decode in one thread.
 
-    ``most_bytes``: after so many bytes the file seems to end, first for opening it, then for its packets.
+    ``most_bytes``: after so many bytes the file seems to end, first for opening it, then for its packets. ``feed``
+    has the file's bytes, and keeps those that are read with such a bound.
     """
     with ExitStack() as stack:
-        remote = stack.enter_context(RemoteFile(name)) if is_url(name) else None
-        if most_bytes is None:
+        remote = stack.enter_context(RemoteFile(name)) if feed is None and is_url(name) else None
+        if feed is not None:
+            feed.begin(keep=most_bytes is not None)
+            container = stack.enter_context(_open(name, feed))
+        elif most_bytes is None:
             container = stack.enter_context(_open(name, remote or str(Path(name).absolute())))
         else:
             bounded = _Bounded(remote or stack.enter_context(Path(name).open("rb")), most_bytes)
@@ -88,11 +119,11 @@ def opened(name: str, most_bytes: int | None = None) -> Iterator[tuple[InputCont
         yield container, stream
 
 
-def _open(name: str, file: "str | RemoteFile | _Bounded") -> InputContainer:
+def _open(name: str, file: "str | RemoteFile | _Bounded | Feed") -> InputContainer:
     try:
         return av.open(file, mode="r", buffer_size=_BUFFER_BYTES, metadata_errors="replace", options=_ONE_FILE)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise _from_open_error(name, error) from error
+        raise _from_open_error(name, error, file if isinstance(file, Feed) else None) from error
 
 
 def check_pixels(name: str, width: int, height: int) -> None:
@@ -107,40 +138,32 @@ def is_flush(packet: "Packet[VideoStream]") -> bool:
     return not packet.size and packet.pts is None and packet.dts is None
 
 
-def check_storage(name: str, error: OSError) -> None:
+def check_storage(name: str, error: OSError, feed: Feed | None = None) -> None:
     """VideoError where the storage below ``name`` failed; nothing where it is the content that FFmpeg stumbles over.
 
-    FFmpeg has the same errors for both. Only reading the file without it can tell.
+    FFmpeg has the same errors for both. Only reading the file without it can tell; a ``feed`` knows.
     """
+    if feed is not None:
+        if feed.failure is not None:
+            raise read_error(name, feed.failure) from error
+        return
     if not is_url(name):
         try:
             with Path(name).open("rb") as file:
                 while file.tell() < _MOST_CHECKED_BYTES and file.read(_CHUNK_BYTES):
                     pass
         except OSError as failure:
-            raise _read_error(name, failure) from error
+            raise read_error(name, failure) from error
         return
-    raise _read_error(name, error) from error
+    raise read_error(name, error) from error
 
 
-def _read_error(name: str, error: Exception) -> VideoError:
-    return VideoError(name, "io_error", f"reading failed ({error}); check the disk or the network, then retry")
-
-
-def _from_os_error(name: str, error: OSError) -> VideoError:
-    if isinstance(error, PermissionError):
-        return VideoError(name, "permission", "may not be read by this user; change its permissions")
-    if isinstance(error, FileNotFoundError):
-        return VideoError(name, "missing", "there is no such file")
-    return _read_error(name, error)
-
-
-def _from_open_error(name: str, error: Exception) -> VideoError:
+def _from_open_error(name: str, error: Exception, feed: Feed | None) -> VideoError:
     if isinstance(error, PermissionError | FileNotFoundError):
-        return _from_os_error(name, error)
+        return from_os_error(name, error)
     if isinstance(error, OSError):
-        check_storage(name, error)
-    if _header(name)[4:8] == b"ftyp":
+        check_storage(name, error, feed)
+    if (_header(name) if feed is None else feed.peek(_HEADER_BYTES))[4:8] == b"ftyp":
         why = "the index (moov) of this mp4 is missing or broken: its recording or download did not finish"
     else:
         why = "not a media file that FFmpeg knows"

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from extract.video._container import check_storage, is_flush
+from extract.video._feed import Feed
 from extract.video._progress import advance
 
 # Enough to describe a video, once a frame is found. The last bound counts the packets of all streams.
@@ -38,9 +39,9 @@ class Head:
     _all_packets: int = 0
     _all_bytes: int = 0
 
-    def read(self, path: str, container: InputContainer, stream: VideoStream) -> None:
+    def read(self, path: str, container: InputContainer, stream: VideoStream, feed: Feed | None = None) -> None:
         """Read until a frame is decoded and the head is long enough, to a bound, or to the end of the file."""
-        for packet in _packets(path, container):
+        for packet in _packets(path, container, feed):
             self._all_packets += 1
             if packet is not None:
                 self._all_bytes += packet.size
@@ -102,7 +103,7 @@ class Evidence:
         return self.format == "avi" or 2 * self.head.pts.count(None) > len(self.head.pts)
 
 
-def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStream] | None]":
+def _packets(path: str, container: InputContainer, feed: Feed | None) -> "Iterator[Packet[VideoStream] | None]":
     """The packets of all streams; None where FFmpeg asks to be called again (it looks for a lost start code)."""
     while True:
         try:
@@ -115,7 +116,7 @@ def _packets(path: str, container: InputContainer) -> "Iterator[Packet[VideoStre
         except IndexError:
             return  # After the last packet PyAV trips over streams that appeared while it read.
         except OSError as error:
-            check_storage(path, error)
+            check_storage(path, error, feed)
             return
         except av.FFmpegError:
             return

@@ -109,4 +109,5 @@ def _found(seen: Evidence, interval: Fraction) -> tuple[Fraction | None, bool]:
     if head.complete:
         return covered, True
     read = max(head.last_position, head.n_bytes)
-    return (covered * seen.size_bytes / read if len(head.pts) >= _TELLING_PACKETS else None), False
+    known_size = seen.size_bytes and len(head.pts) >= _TELLING_PACKETS
+    return (covered * seen.size_bytes / read if known_size else None), False

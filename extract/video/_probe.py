@@ -11,7 +11,8 @@ import av
 
 from extract.errors import VideoError
 from extract.urls import without_secrets
-from extract.video._container import check_file, check_pixels, opened
+from extract.video._container import check_feed, check_file, check_pixels, opened
+from extract.video._feed import Feed
 from extract.video._head import MOST_BYTES, Evidence, Head
 from extract.video._length import estimate_frames, find_duration
 from extract.video._pixels import check_colours, orientation
@@ -38,7 +39,8 @@ class Source:
     """A probed file: its public description, and the exact figures that reading needs.
 
     ``interval``: usual seconds from frame to frame. ``aspect``: sample aspect ratio. ``declared``: seconds
-    of video that the header promises, where it can be believed.
+    of video that the header promises, where it can be believed. ``feed``: where its bytes come from, if not from a file
+    that is whole.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Source:
     interval: Fraction
     aspect: Fraction
     declared: Fraction | None
+    feed: Feed | None = None
 
     @property
     def counting(self) -> bool:
@@ -65,22 +68,26 @@ def probe(path: str | Path) -> VideoInfo:
     return inspect(str(path)).info
 
 
-def inspect(path: str) -> Source:
-    """`probe`, with the exact figures that reading needs."""
-    size = check_file(path)
-    with opened(path, MOST_BYTES) as (container, stream):
+def inspect(path: str, feed: Feed | None = None) -> Source:
+    """`probe`, with the exact figures that reading needs; of what begins to come from ``feed``."""
+    if feed is None:
+        size = check_file(path)
+    else:
+        check_feed(feed)
+        size = 0
+    with opened(path, MOST_BYTES, feed) as (container, stream):
         head = Head()
-        head.read(path, container, stream)
+        head.read(path, container, stream, feed)
         if head.frame is None:
             detail = f"no frame of {head.searched()} can be decoded; copy it again or leave it out"
             raise VideoError(path, "no_frames", detail)
         check_pixels(path, head.frame.width, head.frame.height)
         check_colours(path, head.frame)
         time_base = stream.time_base or Fraction(1, av.time_base)
-        return _describe(path, Evidence(container, stream, head, head.frame, time_base, size))
+        return _describe(path, Evidence(container, stream, head, head.frame, time_base, size), feed)
 
 
-def _describe(path: str, seen: Evidence) -> Source:
+def _describe(path: str, seen: Evidence, feed: Feed | None) -> Source:
     if seen.counting and seen.format != "avi":
         seen.warnings.append("the file holds no times; frame n is taken to be at n / average_fps")
     (average, nominal), aspect = _rates(seen), _aspect(seen)
@@ -116,10 +123,10 @@ def _describe(path: str, seen: Evidence) -> Source:
         stream_index=stream.index,
         streams=tuple(_stream_line(s.index, s.type, s.codec_context) for s in seen.container.streams),
         time_source="count" if seen.counting else "container",
-        seekable=_seekable(seen),
+        seekable=feed is None and _seekable(seen),
         warnings=tuple(seen.warnings),
     )
-    return Source(path, info, seen.time_base, interval, aspect, declared)
+    return Source(path, info, seen.time_base, interval, aspect, declared, feed)
 
 
 def _stream_line(index: int, kind: str, codec: object) -> str:

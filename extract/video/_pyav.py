@@ -40,7 +40,7 @@ def events(source: Source, convert: Converter, begin: Fraction | None, wanted: W
     with ExitStack() as stack:
 
         def new_loop() -> _Loop:
-            return _Loop(source, *stack.enter_context(opened(source.path)), convert)
+            return _Loop(source, *stack.enter_context(opened(source.path, feed=source.feed)), convert)
 
         loop = new_loop()
         landed = _land(loop, begin) if begin is not None and _may_seek(source, begin) else None
@@ -148,7 +148,7 @@ def _packets(source: Source, container: InputContainer, stream: VideoStream) -> 
         except IndexError:
             return  # After the last packet PyAV trips over streams that appeared while it read.
         except OSError as error:
-            check_storage(source.path, error)
+            check_storage(source.path, error, source.feed)
             yield None
         except av.FFmpegError:
             yield None

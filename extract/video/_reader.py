@@ -14,6 +14,7 @@ from extract.errors import UsageError, VideoError
 from extract.video._clock import Shown, displayed
 from extract.video._decoded import BadPacket, Decoded, Event
 from extract.video._decoders import Decoder, find_decoder
+from extract.video._feed import Feed
 from extract.video._pixels import Converter, upright_size
 from extract.video._probe import Source, inspect
 from extract.video._records import FrameBatch, ReadReport, VideoInfo
@@ -88,6 +89,8 @@ class VideoReader:
         self._tally.finished = True
 
     def _batch_frames(self) -> int:
+        if self._source.feed is not None:
+            return 1  # nobody shall wait for the next one
         return max(1, min(_BATCH_FRAMES, _BATCH_BYTES // (3 * math.prod(self.size))))
 
     def _items(self) -> Generator[_Item, None, None]:
@@ -179,6 +182,22 @@ def open_video(
     span = Span(-math.inf if start_s is None else start_s, math.inf if stop_s is None else stop_s)
     samples = EachFrame(span) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), span)
     return VideoReader(source, decoder=chosen, samples=samples, short_side=short_side, strict=strict)
+
+
+def follow_video(feed: Feed, *, fps: float | None = None, short_side: int | None = None) -> VideoReader:
+    """As `open_video`, of a video whose bytes are still to come, with PyAV: each frame in a batch of its own.
+
+    It begins when a few seconds have come; frames are those that `open_video` gives of the whole. Of damaged stretches
+    and holes, the report has the last 1,000.
+
+    Raises:
+        UsageError: a value that cannot work.
+        VideoError: as in `open_video`, and ``index_last``: it can only be read when it is complete.
+    """
+    _check_values(fps, None, None, short_side)
+    source = inspect(feed.name, feed)
+    samples = EachFrame(Span()) if fps is None else Samples(source.info.start_s, fps, _tolerance_s(source), Span())
+    return VideoReader(source, decoder=find_decoder("pyav"), samples=samples, short_side=short_side, strict=False)
 
 
 def read_frames(

@@ -15,7 +15,7 @@ class VideoInfo:
 
     Attributes:
         path: the file, as given; a URL without user, password and query.
-        size_bytes: length of the file in bytes.
+        size_bytes: length of the file in bytes; 0 where it is followed while it comes.
         container: FFmpeg's name of the container format, such as ``"mov,mp4,m4a,3gp,3g2,mj2"``.
         codec: name of the codec, such as ``"h264"``.
         pixel_format: FFmpeg's name of the decoded pixel format, such as ``"yuv420p"``.

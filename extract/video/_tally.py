@@ -1,5 +1,7 @@
 """Counting what happened while frames of a span were read."""
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -13,6 +15,7 @@ from extract.video._sampling import Span
 _SHORT_SHARE = Fraction(2, 100)
 _SHORT_S = Fraction(2)
 _SHORT_INTERVALS = 5
+_REMEMBERED = 1000  # stretches of what may never end
 
 
 @dataclass
@@ -26,11 +29,15 @@ class Tally:
     damaged_frames: int = 0
     repaired_times: int = 0
     clock_restarts: int = 0
-    damaged_spans: list[tuple[Fraction, Fraction]] = field(default_factory=list)
-    holes: list[tuple[Fraction, Fraction]] = field(default_factory=list)
+    damaged_spans: deque[tuple[Fraction, Fraction]] = field(init=False)
+    holes: deque[tuple[Fraction, Fraction]] = field(init=False)
     last: Shown | None = None
     finished: bool = False
     file_ended: bool = False
+
+    def __post_init__(self) -> None:
+        most = None if self.source.feed is None else _REMEMBERED
+        self.damaged_spans, self.holes = deque(maxlen=most), deque(maxlen=most)
 
     def packet(self, bad: BadPacket) -> bool:
         """Count a bad packet; whether it lies in the span."""
@@ -91,5 +98,5 @@ class Tally:
         )
 
 
-def _floats(stretches: list[tuple[Fraction, Fraction]]) -> tuple[tuple[float, float], ...]:
+def _floats(stretches: Iterable[tuple[Fraction, Fraction]]) -> tuple[tuple[float, float], ...]:
     return tuple((float(start), float(stop)) for start, stop in stretches)
