@@ -19,8 +19,8 @@ Answer = Callable[[Tensor, Tensor], Tensor]
 """The next steps ``(N, D)`` at seconds ``(N,)`` -> their logits ``(N, C)``."""
 
 
-class Ended(NamedTuple):
-    """A segment, ``label`` by class number."""
+class Segment(NamedTuple):
+    """``label`` is the class number."""
 
     start_s: float
     stop_s: float
@@ -85,7 +85,7 @@ class OpenRuns:
         self._last_s: float | None = None
         self._gap_s: float | None = None
 
-    def push(self, centre_s: float, values: NDArray[np.uint8]) -> list[Ended]:
+    def push(self, centre_s: float, values: NDArray[np.uint8]) -> list[Segment]:
         """The next step, of scores times 255 ``(C,)``, whose middle is at ``centre_s``; the runs that end before it."""
         high, ended = values >= self._least, []
         if self._last_s is not None:
@@ -100,14 +100,14 @@ class OpenRuns:
         self._steps[high] += 1
         return ended
 
-    def close(self, stop_s: float) -> list[Ended]:
+    def close(self, stop_s: float) -> list[Segment]:
         """The runs that are left when the video ends at ``stop_s``."""
         if self._last_s is not None and self._gap_s is not None:
             stop_s = min(stop_s, self._last_s + self._gap_s / 2)
         return list(self._end(np.ones(len(self._steps), np.bool_), stop_s))
 
-    def _end(self, which: NDArray[np.bool_], stop_s: float) -> Iterator[Ended]:
+    def _end(self, which: NDArray[np.bool_], stop_s: float) -> Iterator[Segment]:
         for label in np.flatnonzero(which & (self._steps > 0)).tolist():
             score = self._total[label] / self._steps[label] / 255
-            yield Ended(float(self._start_s[label]), float(stop_s), label, float(score))
+            yield Segment(float(self._start_s[label]), float(stop_s), label, float(score))
             self._total[label] = self._steps[label] = 0
