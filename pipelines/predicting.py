@@ -129,7 +129,7 @@ def predict_stored(
         sources[video_id] = str(provenance["uri"])
         if said.curves is not None:
             curves[video_id] = Curves(centre_s, said.curves)
-    return Predictions(draft.document(), curves, chosen, sources, _about(run))
+    return Predictions(draft.document(), curves, chosen, sources, about(run))
 
 
 def checked_run(run: Run | str | Path) -> Run:
@@ -250,7 +250,8 @@ def _note(draft: Draft, video: int, said: Said) -> None:
             draft.box(video, second, box, label, track, score)
 
 
-def _about(run: Run) -> dict[str, Any]:
+def about(run: Run) -> dict[str, Any]:
+    """What made predictions, as JSON values."""
     return {
         "run": run.path.name,
         "task": run.task,

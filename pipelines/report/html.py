@@ -6,6 +6,8 @@ import html
 import json
 from typing import Any
 
+MARK = '<meta name="generator" content="untrimmed">'  # of pages that may be written over
+
 
 def html_page(*, title: str, body: str, style: str, script: str, data: Any) -> str:  # noqa: ANN401 - any JSON
     """An HTML document whose ``script`` finds ``data`` as JSON in the element ``#data``.
@@ -27,7 +29,7 @@ def html_page(*, title: str, body: str, style: str, script: str, data: Any) -> s
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
+        f'{MARK}\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
         f'<script type="application/json" id="data">{text}</script>\n<script>{script}</script>\n</body>\n</html>\n'
     )
