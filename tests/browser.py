@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of pages: skipped where there is none, unless UNTRIMMED_BROWSER=1 says that there is."""
+"""A real Chromium for tests of pages. Where there is none they are skipped, or fail if UNTRIMMED_BROWSER=1 is set."""
 
 import os
 import shutil

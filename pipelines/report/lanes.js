@@ -108,26 +108,38 @@ class Lanes {
     context.font = `12px ${PALETTE.font}`;
     context.textBaseline = 'middle';
     const pens = patterns(context);
+    const step = tickStep(this.view.to - this.view.from, (this.width - GUTTER) / 90);
+    this.rows.forEach((_, number) => this.drawBand(context, number));
+    this.drawGrid(context, step);
     for (let number = 0; number < this.rows.length; number++) {
       const y = this.rowY(number);
       if (y > this.height || y + this.shape.height < AXIS) continue;
-      this.drawRow(context, pens, this.rows[number], y, number);
+      this.drawRow(context, pens, this.rows[number], y);
     }
     if (!this.rows.length) {
       context.fillStyle = PALETTE.quiet;
       context.fillText('Nothing reaches this threshold', GUTTER + 12, AXIS + 22);
     }
-    this.drawAxis(context);
+    this.drawAxis(context, step);
     this.drawOverview();
     this.drawHeads();
   }
 
-  drawRow(context, pens, row, y, number) {
-    const {shape, width} = this;
-    if (number % 2) {
-      context.fillStyle = PALETTE.band;
-      context.fillRect(0, y, width, shape.height);
+  drawBand(context, number) {
+    if (number % 2 === 0) return;
+    context.fillStyle = PALETTE.band;
+    context.fillRect(0, this.rowY(number), this.width, this.shape.height);
+  }
+
+  drawGrid(context, step) {
+    context.fillStyle = PALETTE.line;
+    for (let k = Math.ceil(this.view.from / step); k * step <= this.view.to; k++) {
+      context.fillRect(Math.round(this.x(k * step)), AXIS, 1, this.height);
     }
+  }
+
+  drawRow(context, pens, row, y) {
+    const {shape, width} = this;
     context.fillStyle = PALETTE.ink;
     context.fillText(fitted(context, this.acts.className(row.label), GUTTER - (shape.truth ? 58 : 24)), 12, y + PAD + BAR / 2 + (shape.truth ? 8 : 0));
     this.drawSmallPrint(context, row, y);
@@ -152,17 +164,14 @@ class Lanes {
   }
 
   drawBars(context, pens, items, y) {
-    const {from, to} = this.view;
-    let lastX = -1, lastVerdict = '';
+    const {from, to} = this.view, thin = new Columns();
     for (const item of items) {
       if (item.stop < from || item.start > to) continue;
-      const left = this.x(item.start), width = Math.max(this.x(item.stop) - left - 0.5, 2);
-      // Where many share a pixel one of each verdict is enough.
-      const pixel = Math.round(left);
-      if (width <= 2 && pixel === lastX && item.verdict === lastVerdict) continue;
-      [lastX, lastVerdict] = [pixel, item.verdict];
-      this.drawBar(context, pens, item, left, y, width);
+      const left = this.x(item.start), width = this.x(item.stop) - left - 0.5;
+      if (width >= 4 || item === this.acts.selected()) this.drawBar(context, pens, item, left, y, Math.max(width, 2));
+      else thin.add(item.verdict, left, Math.max(width, item.verdict === MISS ? 1 : 1.5));
     }
+    thin.fill(context, y, BAR);
   }
 
   drawBar(context, pens, item, left, y, width) {
@@ -202,29 +211,47 @@ class Lanes {
 
   // The curve of a class by columns of pixels: the most of each, so that no peak is lost.
   drawCurve(context, row, y) {
-    const columns = this.columnsOf(row);
-    const level = (value) => y + CURVE - (value / 255) * (CURVE - 1);
+    const columns = this.columnsOf(row), level = (value) => y + CURVE - (value / 255) * (CURVE - 1);
+    context.fillStyle = context.strokeStyle = PALETTE.curve;
+    if (this.isDense()) this.fillColumns(context, columns, y, level);
+    else this.traceColumns(context, columns, y, level);
+    context.fillStyle = PALETTE.quiet;
+    const at = Math.round(level(this.acts.threshold() * 255));
     context.beginPath();
-    context.moveTo(GUTTER, y + CURVE);
-    columns.forEach((value, i) => context.lineTo(GUTTER + i, level(value)));
-    context.lineTo(GUTTER + columns.length, y + CURVE);
-    context.closePath();
-    context.globalAlpha = 0.22;
-    context.fillStyle = PALETTE.curve;
+    for (let x = GUTTER; x < this.width; x += 6) context.rect(x, at, 2, 1);
+    context.fill();
+  }
+
+  // Whether many steps share a pixel: then a line would be a thicket, and slow.
+  isDense() {
+    const {curves, durationS} = this.video, {from, to} = this.view;
+    return Boolean(curves) && (curves.edges.length * (to - from)) / durationS > this.width;
+  }
+
+  fillColumns(context, columns, y, level) {
+    context.globalAlpha = 0.55;
+    context.beginPath();
+    columns.forEach((value, i) => {
+      const top = Math.round(level(value));
+      context.rect(GUTTER + i, top, 1, y + CURVE - top);
+    });
     context.fill();
     context.globalAlpha = 1;
-    context.strokeStyle = PALETTE.curve;
+  }
+
+  traceColumns(context, columns, y, level) {
+    context.beginPath();
+    context.moveTo(GUTTER, y + CURVE);
+    columns.forEach((value, i) => {
+      if (value !== columns[i - 1] || value !== columns[i + 1]) context.lineTo(GUTTER + i, level(value));
+    });
+    context.lineTo(GUTTER + columns.length, level(columns[columns.length - 1]));
+    context.lineTo(GUTTER + columns.length, y + CURVE);
+    context.globalAlpha = 0.22;
+    context.fill();
+    context.globalAlpha = 1;
     context.lineWidth = 1.2;
     context.stroke();
-    context.strokeStyle = PALETTE.quiet;
-    context.setLineDash([2, 4]);
-    context.lineWidth = 1;
-    const at = Math.round(level(this.acts.threshold() * 255)) + 0.5;
-    context.beginPath();
-    context.moveTo(GUTTER, at);
-    context.lineTo(this.width, at);
-    context.stroke();
-    context.setLineDash([]);
   }
 
   columnsOf(row) {
@@ -259,7 +286,7 @@ class Lanes {
     return this.envelopes.get(label);
   }
 
-  drawAxis(context) {
+  drawAxis(context, step) {
     const {from, to} = this.view;
     context.fillStyle = PALETTE.card;
     context.fillRect(0, 0, this.width, AXIS);
@@ -267,11 +294,10 @@ class Lanes {
     context.fillRect(0, AXIS - 1, this.width, 1);
     context.font = `11px ${PALETTE.font}`;
     context.textAlign = 'center';
-    const step = tickStep(to - from, (this.width - GUTTER) / 90);
     for (let k = Math.ceil(from / step); k * step <= to; k++) {
       const x = this.x(k * step);
       context.fillStyle = PALETTE.line;
-      context.fillRect(Math.round(x), AXIS - 6, 1, this.height);
+      context.fillRect(Math.round(x), AXIS - 6, 1, 6);
       context.fillStyle = PALETTE.quiet;
       if (x < this.width - 24) context.fillText(clock(k * step, step < 0.1 ? 2 : step < 1 ? 1 : 0), x, AXIS / 2 - 1);
     }
@@ -288,21 +314,25 @@ class Lanes {
     context.fillText('whole video', 12, OVERVIEW / 2);
     context.fillStyle = PALETTE.band;
     context.fillRect(GUTTER, 6, span, OVERVIEW - 12);
-    for (const item of this.rows.flatMap((row) => [...row.truth, ...row.shown])) {
-      if (item.verdict === HIT && item.side === 'truth') continue;
-      const low = item.verdict === HIT || item.verdict === SHOWN ? 1 : 0;
-      context.fillStyle = PALETTE[item.verdict];
-      context.fillRect(x(item.start), low ? 18 : 8, Math.max(1.5, x(item.stop) - x(item.start)), low ? 8 : 8);
+    const errors = new Columns(), right = new Columns();
+    for (const row of this.rows) {
+      for (const item of row.truth) if (item.verdict === MISS) errors.add(MISS, x(item.start), x(item.stop) - x(item.start));
+      for (const item of row.shown) {
+        const columns = item.verdict === HIT || item.verdict === SHOWN ? right : errors;
+        columns.add(item.verdict, x(item.start), x(item.stop) - x(item.start));
+      }
     }
-    const {from, to} = this.view, left = x(from), right = x(to);
+    errors.fill(context, 8, 8);
+    right.fill(context, 18, 8);
+    const {from, to} = this.view, left = x(from), end = x(to);
     context.fillStyle = PALETTE.page;
     context.globalAlpha = 0.65;
     context.fillRect(GUTTER, 4, left - GUTTER, OVERVIEW - 8);
-    context.fillRect(right, 4, GUTTER + span - right, OVERVIEW - 8);
+    context.fillRect(end, 4, GUTTER + span - end, OVERVIEW - 8);
     context.globalAlpha = 1;
     context.strokeStyle = PALETTE.quiet;
     context.lineWidth = 1.5;
-    context.strokeRect(left + 0.5, 4.5, Math.max(right - left - 1, 3), OVERVIEW - 9);
+    context.strokeRect(left + 0.5, 4.5, Math.max(end - left - 1, 3), OVERVIEW - 9);
   }
 
   // The playhead and the pointer's line.
@@ -435,6 +465,32 @@ class Lanes {
   }
 }
 
+// Columns of pixels that have something of a verdict: thousands of thin bars become few, and each pixel is drawn once.
+class Columns {
+  constructor() {
+    this.verdicts = new Map();
+  }
+
+  add(verdict, left, width) {
+    if (!this.verdicts.has(verdict)) this.verdicts.set(verdict, new Uint8Array(8192));
+    const first = Math.max(0, Math.round(left));
+    this.verdicts.get(verdict).fill(1, first, Math.max(first + 1, Math.round(left + width)));
+  }
+
+  fill(context, y, height) {
+    for (const [verdict, columns] of this.verdicts) {
+      context.beginPath();
+      for (let from = columns.indexOf(1); from >= 0; ) {
+        const end = columns.indexOf(0, from), to = end < 0 ? columns.length : end;
+        context.rect(from, y, to - from, height);
+        from = columns.indexOf(1, to);
+      }
+      context.fillStyle = PALETTE[verdict];
+      context.fill();
+    }
+  }
+}
+
 function tickStep(length, most) {
   return TICKS_S.find((step) => length / step <= most) || 14400;
 }
@@ -482,8 +538,7 @@ function paintBar(context, pens, verdict, left, y, width, height) {
   const colour = PALETTE[verdict];
   if (verdict === HIT || verdict === SHOWN || width < 4) {
     context.fillStyle = colour;
-    if (verdict === MISS) context.fillRect(left, y, Math.min(width, 1.5), height);
-    else context.fillRect(left, y, width, height);
+    context.fillRect(left, y, width, height);
     return;
   }
   context.beginPath();

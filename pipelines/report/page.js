@@ -7,7 +7,7 @@ const MOST_ROWS = 100; // of the list at once
 
 const state = {
   threshold: DATA.threshold, tiou: DATA.tiou, only: -1, allClasses: false, video: null, selected: null,
-  list: HAS_TRUTH ? 'errors' : 'score', rows: MOST_ROWS, order: HAS_TRUTH ? 'worst' : 'name', reason: '',
+  list: HAS_TRUTH ? 'errors' : 'score', rows: MOST_ROWS, order: HAS_TRUTH || DATA.pages ? 'worst' : 'name', reason: '',
 };
 
 const className = (label) => DATA.classes[label] ?? 'no label';
@@ -95,9 +95,10 @@ function countEntries(counts, truth) {
 }
 
 function showCounts() {
-  const sum = summed(VIDEOS.map((video) => video.counts));
-  const signs = countEntries(sum, HAS_TRUTH).map(([verdict, number, name]) => make('div', {}, make('dt', {}, sign(verdict), name), make('dd', {}, number.toLocaleString('en'))));
-  const figures = HAS_TRUTH ? [['precision', sum.precision], ['recall', sum.recall], ['F1', sum.f1]] : [];
+  const rows = DATA.pages ? overviewRows() : VIDEOS.map((video) => video.counts), truth = HAS_TRUTH || rows.some((row) => row.truth);
+  const sum = summed(rows);
+  const signs = countEntries(sum, truth).map(([verdict, number, name]) => make('div', {}, make('dt', {}, sign(verdict), name), make('dd', {}, number.toLocaleString('en'))));
+  const figures = truth ? [['precision', sum.precision], ['recall', sum.recall], ['F1', sum.f1]] : [];
   $('counts').replaceChildren(...signs, ...figures.map(([name, part]) => make('div', {class: 'rate'}, make('dt', {}, name), make('dd', {}, percent(part)))));
   $('threshold-value').textContent = state.threshold.toFixed(2);
 }
@@ -105,7 +106,7 @@ function showCounts() {
 function showVideo() {
   const {video} = state;
   if (!video) return;
-  const {precision, recall} = rates(video.counts.hits, video.counts.shown, video.counts.truths);
+  const {precision, recall} = rates(video.counts.hits, video.counts.judged, video.counts.truths);
   const words = countEntries(video.counts, video.truth).map(([, number, name]) => `${number} ${name}`);
   if (video.truth) words.push(`precision ${percent(precision)}`, `recall ${percent(recall)}`);
   $('video-counts').textContent = words.join('  ·  ');
@@ -129,7 +130,7 @@ function showPlots() {
   $('plots').hidden = !HAS_TRUTH;
   if (!HAS_TRUTH) return;
   if (state.swept !== state.tiou) [state.points, state.swept] = [precisionRecall(VIDEOS, state.tiou), state.tiou];
-  plotPrecisionRecall($('plot-curve'), state.points, state.only, state.threshold, className);
+  plotPrecisionRecall($('plot-curve'), state.points, state.only, summed(VIDEOS.map((video) => video.counts)), className);
   plotConfusion($('plot-confusion'), confusion(VIDEOS, state.tiou), className);
   const buckets = recallByDuration(VIDEOS, state.only);
   $('durations').hidden = !buckets.length;
@@ -143,13 +144,17 @@ function overviewRows() {
     id: video.id, href: `#/${encodeURIComponent(video.id)}`, durationS: video.durationS, truth: Boolean(video.truth), video,
     strip: (video.strip ||= stripOf(video)), ...video.counts,
   }));
-  const pages = (DATA.pages || []).map((page) => (page.row ||= {
-    id: page.id, href: safeLink(page.href), durationS: page.duration_s, strip: bytesOf(page.strip || ''), truth: page.misses !== null && page.misses !== undefined,
-    hits: page.hits, misses: page.misses, false_alarms: page.false_alarms, wrong_class: page.wrong, shown: (page.hits || 0) + (page.wrong || 0) + (page.false_alarms || 0),
-  }));
+  const pages = (DATA.pages || []).map((page) => (page.row ||= pageRow(page)));
   const errors = (row) => (row.misses || 0) + (row.false_alarms || 0) + (row.wrong_class || 0);
-  const orders = {worst: (a, b) => errors(b) - errors(a), longest: (a, b) => b.durationS - a.durationS, name: (a, b) => a.id.localeCompare(b.id), most: (a, b) => b.shown - a.shown};
+  const orders = {worst: (a, b) => errors(b) - errors(a), longest: (a, b) => b.durationS - a.durationS, name: (a, b) => a.id.localeCompare(b.id, 'en', {numeric: true}), most: (a, b) => b.shown - a.shown};
   return [...mine, ...pages].sort(orders[state.order] || orders.name);
+}
+
+// A video with a page of its own, whose counts are those that the report was made with.
+function pageRow({id, href, duration_s: durationS, strip, hits, misses, false_alarms, wrong, shown}) {
+  const truth = Number.isFinite(misses), all = shown ?? (hits || 0) + (wrong || 0) + (false_alarms || 0);
+  const counts = {hits, misses, false_alarms, wrong_class: wrong, shown: all, judged: truth ? all : 0, truths: truth ? hits + misses : 0};
+  return {id, href: safeLink(href), durationS, strip: bytesOf(strip || ''), truth, ...counts};
 }
 
 function showVideos() {
@@ -420,11 +425,11 @@ function options(select, entries, chosen) {
 }
 
 function fillControls() {
-  $('settings').hidden = !VIDEOS.length;
+  for (const control of document.querySelectorAll('#settings .control')) control.hidden = !VIDEOS.length;
   $('threshold').value = state.threshold;
   const overlaps = [...new Set([0.3, 0.5, 0.7, state.tiou])].sort();
   $('tiou').replaceChildren(...overlaps.map((value) => make('label', {}, make('input', {type: 'radio', name: 'tiou', value, checked: value === state.tiou, change: () => set({tiou: value})}), make('span', {}, String(value)))));
-  $('tiou-control').hidden = !HAS_TRUTH;
+  if (!HAS_TRUTH) $('tiou-control').hidden = true;
   options($('only'), [['-1', 'All classes'], ...DATA.classes.map((name, label) => [String(label), name])], '-1');
   const orders = HAS_TRUTH || DATA.pages ? [['worst', 'most errors'], ['name', 'name'], ['longest', 'length']] : [['name', 'name'], ['most', 'most predictions'], ['longest', 'length']];
   options($('videos-order'), orders, state.order);
@@ -491,7 +496,7 @@ function start() {
   showHead();
   fillControls();
   $('video').muted = true;
-  document.body.classList.toggle('untrue', !HAS_TRUTH);
+  document.body.classList.toggle('index', !VIDEOS.length);
   for (const id of ['watch', 'plots']) $(id).hidden = !VIDEOS.length;
   recount();
   if (VIDEOS.length) listen(); else on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
@@ -511,9 +516,10 @@ window.untrimmed = {
     set({threshold});
   },
   redrawMs: () => {
-    const begin = performance.now();
+    const begin = performance.now(), pixel = document.createElement('canvas').getContext('2d');
     lanes.draw();
-    lanes.canvas.getContext('2d').getImageData(0, 0, 1, 1); // waits for the drawing
+    for (const canvas of [lanes.canvas, lanes.overview]) pixel.drawImage(canvas, 0, 0);
+    pixel.getImageData(0, 0, 1, 1); // waits for the drawing
     return performance.now() - begin;
   },
   boxesShown: () => player.shown,

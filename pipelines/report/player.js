@@ -12,8 +12,7 @@ class Player {
     for (const name of ['play', 'pause', 'ended', 'ratechange']) this.video.addEventListener(name, () => this.state());
     this.video.addEventListener('error', () => this.failed());
     this.video.addEventListener('loadedmetadata', () => this.loaded());
-    this.video.addEventListener('seeked', () => this.frames || this.arrived(this.video.currentTime));
-    this.video.addEventListener('timeupdate', () => this.frames || this.arrived(this.video.currentTime));
+    for (const name of ['seeked', 'timeupdate']) this.video.addEventListener(name, () => setTimeout(() => this.catchUp(), 80));
     this.frames = 'requestVideoFrameCallback' in this.video;
     if (this.frames) this.watch();
     new ResizeObserver(() => this.drawBoxes()).observe(this.video);
@@ -103,6 +102,12 @@ class Player {
       this.arrived(mediaTime);
       this.watch();
     });
+  }
+
+  // Browsers tell of no frames while the video is out of sight, and some never do: then the clock has to do.
+  catchUp() {
+    const {currentTime} = this.video;
+    if (this.usable && Math.abs(currentTime - this.second) > (this.frames ? 1.5 * this.source.frameS : 0)) this.arrived(currentTime);
   }
 
   arrived(second) {

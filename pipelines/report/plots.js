@@ -2,7 +2,7 @@
 
 const MOST_CLASSES = 14; // of the confusion matrix; the rest are said to be left out
 
-function plotPrecisionRecall(host, points, only, threshold, name) {
+function plotPrecisionRecall(host, points, only, now, name) {
   const w = 360, h = 300, left = 44, bottom = 38, x = (v) => left + v * (w - left - 12), y = (v) => h - bottom - v * (h - bottom - 12);
   const svg = draw('svg', {viewBox: `0 0 ${w} ${h}`, role: 'img', 'aria-label': 'Precision against recall, by threshold'});
   for (const v of [0, 0.25, 0.5, 0.75, 1]) {
@@ -18,20 +18,10 @@ function plotPrecisionRecall(host, points, only, threshold, name) {
     const at = known.map(({precision, recall}) => `${x(recall).toFixed(1)},${y(precision).toFixed(1)}`).join(' ');
     if (known.length) svg.append(draw('polyline', {points: at, class: kind}, draw('title', {}, title)));
   };
-  for (const [label, curve] of points) line(curve, label === only ? 'mean' : 'class', name(label));
-  const mean = only >= 0 ? points.get(only) || [] : meanCurve([...points.values()]);
-  if (only < 0) line(mean, 'mean', 'mean of the classes');
-  const now = mean.reduce((best, p) => (Math.abs(p.threshold - threshold) < Math.abs(best.threshold - threshold) ? p : best), mean[0]);
-  if (now && now.precision !== null) svg.append(draw('circle', {cx: x(now.recall), cy: y(now.precision), r: 5.5, class: 'now'}, draw('title', {}, 'at the threshold')));
+  for (const [label, curve] of points) if (label !== only) line(curve, 'class', label < 0 ? 'all together' : name(label));
+  line(points.get(only) || [], 'chosen', only < 0 ? 'all together' : name(only));
+  if (now.precision !== null && now.recall !== null) svg.append(draw('circle', {cx: x(now.recall), cy: y(now.precision), r: 5.5, class: 'now'}, draw('title', {}, 'at the threshold')));
   host.replaceChildren(svg);
-}
-
-// At each threshold the mean over the classes; a class of which nothing is shown has no precision there.
-function meanCurve(curves) {
-  const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
-  return SWEEP.map((threshold, i) => ({
-    threshold, recall: mean(curves.map((c) => c[i].recall)), precision: mean(curves.map((c) => c[i].precision).filter((p) => p !== null)),
-  }));
 }
 
 function plotConfusion(host, cells, name) {
@@ -41,6 +31,7 @@ function plotConfusion(host, cells, name) {
   const labels = [...by.slice(0, MOST_CLASSES).sort((a, b) => a - b), -1], said = (label) => (label < 0 ? 'nothing' : name(label));
   const size = clamp(Math.floor(250 / labels.length), 16, 34), left = 104, top = 78, side = labels.length * size;
   const svg = draw('svg', {viewBox: `0 0 ${left + side + 30} ${top + side + 4}`, role: 'img', 'aria-label': 'Confusion: truth in rows, prediction in columns'});
+  svg.style.maxWidth = `${1.2 * (left + side + 30)}px`;
   svg.append(draw('text', {x: left - 8, y: 14, 'text-anchor': 'end', class: 'axis'}, 'truth ↓  found →'));
   labels.forEach((truth, i) => {
     const y = top + i * size, row = labels.reduce((sum, b) => sum + count(truth, b), 0) || 1;
@@ -88,12 +79,12 @@ function short(text, letters) {
 
 // Heat of a video from left to right: its highest score, as shades.
 function heatStrip(canvas, columns) {
-  const context = sharp(canvas, canvas.clientWidth || 240, 18), width = (canvas.clientWidth || 240) / columns.length;
-  columns.forEach((value, i) => {
-    context.globalAlpha = 0.06 + (0.94 * value) / 255;
-    context.fillStyle = PALETTE.curve;
-    context.fillRect(i * width, 0, width + 0.5, 18);
-  });
+  const width = canvas.clientWidth || 240, context = sharp(canvas, width, 18);
+  context.fillStyle = PALETTE.curve;
+  for (let x = 0; x < width; x++) {
+    context.globalAlpha = 0.06 + (0.94 * columns[Math.floor((x / width) * columns.length)]) / 255;
+    context.fillRect(x, 0, 1, 18);
+  }
   context.globalAlpha = 1;
 }
 

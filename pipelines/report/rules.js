@@ -210,11 +210,15 @@ function judge(video, shown, tiou) {
   return shown;
 }
 
+// `judged`: what is shown in videos with truth, which is what precision is a part of.
+const NOTHING = {shown: 0, judged: 0, truths: 0, hits: 0, misses: 0, false_alarms: 0, wrong_class: 0};
+
 function tally(video, only = -1) {
-  const counts = {shown: 0, truths: 0, hits: 0, misses: 0, false_alarms: 0, wrong_class: 0};
+  const counts = {...NOTHING};
   for (const item of video.shown) {
     if (only >= 0 && item.label !== only) continue;
     counts.shown++;
+    if (video.truth) counts.judged++;
     if (item.verdict === HIT) counts.hits++;
     if (item.verdict === FALSE_ALARM) counts.false_alarms++;
     if (item.verdict === WRONG) counts.wrong_class++;
@@ -228,14 +232,14 @@ function tally(video, only = -1) {
 }
 
 function summed(all) {
-  const sum = {shown: 0, truths: 0, hits: 0, misses: 0, false_alarms: 0, wrong_class: 0};
-  for (const counts of all) for (const name of Object.keys(sum)) sum[name] += counts[name];
-  return {...sum, ...rates(sum.hits, sum.shown, sum.truths)};
+  const sum = {...NOTHING};
+  for (const counts of all) for (const name of Object.keys(sum)) sum[name] += counts[name] || 0;
+  return {...sum, ...rates(sum.hits, sum.judged, sum.truths)};
 }
 
-function rates(hits, shown, truths) {
-  const precision = shown ? hits / shown : null, recall = truths ? hits / truths : null;
-  const f1 = shown + truths ? (2 * hits) / (shown + truths) : null;
+function rates(hits, judged, truths) {
+  const precision = judged ? hits / judged : null, recall = truths ? hits / truths : null;
+  const f1 = judged + truths ? (2 * hits) / (judged + truths) : null;
   return {precision, recall, f1};
 }
 
@@ -243,14 +247,16 @@ function rates(hits, shown, truths) {
 
 const SWEEP = Array.from({length: 39}, (_, i) => (i + 1) / 40);
 
-// Points of precision and recall of each class at each of SWEEP's thresholds: Map label -> [{threshold, …rates}].
+// Points of precision and recall of each class at each of SWEEP's thresholds: Map label -> [{threshold, …rates}]; of all
+// together under -1.
 function precisionRecall(videos, tiou) {
   const points = new Map();
-  const truths = countBy(videos.flatMap((video) => video.truth || []));
+  const known = videos.filter((video) => video.truth);
+  const truths = countBy(known.flatMap((video) => video.truth));
   for (const label of truths.keys()) points.set(label, []);
-  const once = videos.filter((video) => !video.curves).map((video) => matched(video, video.fixed, tiou));
+  const once = known.filter((video) => !video.curves).map((video) => matched(video, video.fixed, tiou));
   for (const threshold of SWEEP) {
-    const cuts = videos.filter((video) => video.curves).map((v) => matched(v, predictedAt(v, threshold), tiou));
+    const cuts = known.filter((video) => video.curves).map((v) => matched(v, predictedAt(v, threshold), tiou));
     const rows = [...once.map((all) => all.filter(({item}) => item.score >= threshold)), ...cuts].flat();
     const shown = countBy(rows.map(({item}) => item));
     const hits = countBy(rows.filter(({hit}) => hit).map(({item}) => item));
@@ -262,11 +268,11 @@ function precisionRecall(videos, tiou) {
 }
 
 function matched(video, shown, tiou) {
-  return video.truth ? match(video, shown, tiou).map(({taken}, i) => ({item: shown[i], hit: taken !== null})) : [];
+  return match(video, shown, tiou).map(({taken}, i) => ({item: shown[i], hit: taken !== null}));
 }
 
 function countBy(items) {
-  const counts = new Map();
+  const counts = new Map([[-1, items.length]]);
   for (const {label} of items) counts.set(label, (counts.get(label) || 0) + 1);
   return counts;
 }
