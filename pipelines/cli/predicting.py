@@ -1,10 +1,12 @@
 """The command that answers for raw videos."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from extract.errors import UsageError
 from pipelines.cli.shared import (
     FAILED_INPUTS,
     Boxes,
@@ -19,7 +21,7 @@ from pipelines.cli.shared import (
     app,
     print_result,
 )
-from pipelines.console import Meter
+from pipelines.console import Meter, clock, complain
 
 
 @app.command(epilog="Example: untrimmed predict runs/loc match.mp4 -o match.json")
@@ -44,6 +46,15 @@ def predict(
     engine: Engine = "auto",
     decoder: Decoder = "auto",
     workers: Workers = 0,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Follow a file that grows, a named pipe, or - (stdin), and print segments as they end."
+        ),
+    ] = False,
+    idle: Annotated[
+        float, typer.Option(help="With --stream: seconds without growth after which a file is at its end.", min=0)
+    ] = 10.0,
     as_json: Json = False,
     quiet: Quiet = False,
     _verbose: Verbose = False,
@@ -52,6 +63,13 @@ def predict(
 
     Features are read from --store, or the store that the run was trained on, where they have the videos.
     """
+    if stream:
+        others = {"-o": output, "--to": to, "--store": store, "--boxes": boxes, "--workers": workers}
+        _check_stream(videos, decoder, [name for name, value in others.items() if value])
+        _follow(
+            run, videos[0], as_json, threshold=threshold, idle_s=idle, weights=weights, device=device, engine=engine
+        )
+        return
     from pipelines.predicting import predict_videos, predicted_json, predicted_lines
     from pipelines.predictions import write_predictions
     from pipelines.show import follow_extraction, follow_waiting
@@ -77,3 +95,30 @@ def predict(
     print_result(predicted_json(done, output), predicted_lines(done, output, form), as_json=as_json)
     if done.failed:
         raise typer.Exit(FAILED_INPUTS)
+
+
+def _check_stream(videos: list[str], decoder: str, others: list[str]) -> None:
+    if len(videos) != 1:
+        raise UsageError(f"--stream with {len(videos)} videos; expected one, and a command for each of them")
+    if others:
+        raise UsageError(f"--stream with {others[0]}, which it has no use for; its lines can be sent to a file with >")
+    if decoder not in ("auto", "pyav"):
+        raise UsageError(f"--stream with --decoder {decoder}; expected pyav, the one that reads what is still to come")
+
+
+def _follow(run: Path, source: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+    """Print segments as they end, a line each."""
+    from pipelines.streaming import stream_predictions, streamed_id
+
+    video, notes = streamed_id(source), []
+    try:
+        for start_s, stop_s, label, score in stream_predictions(run, source, on_end=notes.append, **options):
+            row = {"video": video, "label": label, "start": start_s, "stop": stop_s, "score": score}
+            line = f"{clock(start_s):>10} {clock(stop_s):>10}  {score:.2f}  {label}"
+            typer.echo(json.dumps(row, ensure_ascii=False) if as_json else line)
+    finally:
+        if notes and notes[0].partial:
+            complain(
+                f"{video}: {notes[0].damaged_frames} of {notes[0].decoded_frames} frames may be damaged,"
+                f" {notes[0].bad_packets} packets could not be decoded"
+            )
