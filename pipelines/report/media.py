@@ -96,17 +96,14 @@ class _Reading:
         if not seconds:
             return []
         pictures: list[NDArray[np.uint8]] = []
-        after = [self._info.start_s + second + _TOLERANCE_S for second in seconds]
+        after = [self._info.start_s + max(0.0, second) + _TOLERANCE_S for second in seconds]
         shown: NDArray[np.uint8] | None = None
         try:
             reader = self._process.open_video(self._video, stop_s=max(after), short_side=self._short_side)
             for batch in reader:
                 for picture, pts_s in zip(batch.pixels, batch.pts_s, strict=True):
                     copied = picture.copy()
-                    while (
-                        len(pictures) < len(seconds)
-                        and pts_s > self._info.start_s + seconds[len(pictures)] + _TOLERANCE_S
-                    ):
+                    while len(pictures) < len(after) and pts_s > after[len(pictures)]:
                         pictures.append(copied if shown is None else shown)
                     shown = copied
         except VideoError:
