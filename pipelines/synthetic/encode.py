@@ -1,16 +1,15 @@
-"""Writing pictures as real video files: H.264 or VP9, B-frames, constant or variable frame rate."""
+"""The kinds of real video files that worlds are made of: H.264 or VP9, B-frames, constant or variable frame rate."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipelines.synthetic.scene import HEIGHT_PX, WIDTH_PX
+from pipelines.video_out import VideoWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +47,15 @@ ENCODINGS = (
 )
 CLIP = Encoding("libx264", ".mp4", Fraction(10))
 
-_OPTIONS = {
-    # Without mbtree: with it, x264 gave other bytes in one run of four for the same pictures.
-    "libx264": {"preset": "veryfast", "crf": "23", "bf": "2", "g": "50", "x264-params": "mbtree=0"},
-    "libvpx-vp9": {
-        "deadline": "realtime",
-        "cpu-used": "8",
-        "crf": "32",
-        "b": "0",
-        "g": "50",
-        "lag-in-frames": "0",
-    },
-}
-
 
 def write_video(path: Path, frame: Callable[[float], NDArray[np.uint8]], encoding: Encoding, ticks: list[int]) -> None:
     """Encode ``frame(t)`` (H, W, 3) uint8 at each tick's second t. The same input gives the same bytes."""
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(encoding.codec, rate=encoding.rate, options=_OPTIONS[encoding.codec])
-        assert isinstance(stream, VideoStream)  # noqa: S101 - what both encoders make
-        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
-        stream.codec_context.time_base = encoding.time_base
-        stream.codec_context.thread_count = 1
-        for picture in _pictures(frame, encoding, ticks):
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-
-
-def _pictures(
-    frame: Callable[[float], NDArray[np.uint8]], encoding: Encoding, ticks: list[int]
-) -> Iterator[av.VideoFrame]:
-    for tick in ticks:
-        picture = av.VideoFrame.from_ndarray(frame(float(tick * encoding.time_base)), format="rgb24")
-        picture.pts, picture.time_base = tick, encoding.time_base
-        yield picture
+    with VideoWriter(
+        path,
+        codec=encoding.codec,
+        size=(WIDTH_PX, HEIGHT_PX),
+        rate=encoding.rate,
+        time_base=encoding.time_base,
+    ) as writer:
+        for tick in ticks:
+            writer.write(frame(float(tick * encoding.time_base)), tick)

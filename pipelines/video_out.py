@@ -1,0 +1,211 @@
+"""Writing video files: the only place that encodes. Small copies that every browser plays are made here too.
+
+H W pixels.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from extract.errors import MachineError, UntrimmedError, UsageError
+from extract.prefetch import Prefetch
+from extract.video import FrameBatch, VideoInfo, open_video, probe
+
+CODECS = {".webm": "libvpx-vp9", ".mp4": "libx264"}
+MOST_FPS = 30
+TICK = Fraction(1, 1000)  # the clock of webm
+_KEY_EVERY_S = 2
+_AHEAD_BATCHES = 2
+_LONG_S = 0.2
+_OPTIONS = {
+    # Without mbtree: with it, x264 gave other bytes in one run of four for the same pictures.
+    "libx264": {"preset": "veryfast", "crf": "23", "bf": "2", "g": "50", "x264-params": "mbtree=0"},
+    "libvpx-vp9": {
+        "deadline": "realtime",
+        "cpu-used": "8",
+        "crf": "32",
+        "b": "0",
+        "g": "50",
+        "lag-in-frames": "0",
+    },
+}
+_COPIED = {"crf": "36", "g": "10000"}  # key frames where they are asked for alone
+
+
+class VideoWriter:
+    """A context manager that encodes pictures as they come. The same input gives the same bytes.
+
+    Args:
+        path: the file; its ending says the container, ``.webm`` or ``.mp4``.
+        codec: ``libvpx-vp9`` or ``libx264``; by default the ending's.
+        size: width and height in pixels; both even.
+        rate: pictures per second, about, where they vary.
+        time_base: seconds per tick.
+        threads: of the encoder.
+        options: of the encoder, on top of its usual ones.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        rate: Fraction,
+        time_base: Fraction,
+        codec: str | None = None,
+        threads: int = 1,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        self._codec = codec or CODECS[path.suffix]
+        self._size, self._time_base = size, time_base
+        self._container = av.open(str(path), "w", format=path.suffix.removeprefix("."), options={"fflags": "+bitexact"})
+        stream = self._container.add_stream(
+            self._codec, rate=rate, options={**_OPTIONS[self._codec], **(options or {})}
+        )
+        assert isinstance(stream, VideoStream)  # noqa: S101 - what both encoders make
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = time_base
+        stream.codec_context.thread_count = threads
+        self._stream = stream
+
+    def write(self, pixels: NDArray[np.uint8], tick: int, *, key: bool = False) -> None:
+        """Show ``pixels`` (H, W, 3) uint8 RGB from ``tick`` on; ticks rise. ``key``: one can seek to it."""
+        picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        picture.pts, picture.time_base = tick, self._time_base
+        if key:
+            picture.pict_type = av.video.frame.PictureType.I
+        self._container.mux(self._stream.encode(picture))
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+class LimitedRate:
+    """Picks, of pictures that come at rising times, at most `MOST_FPS` a second, as evenly as their own times allow.
+
+    Their ticks of `TICK` begin at 0 and rise; ``key`` tells where a key frame is due.
+    """
+
+    def __init__(self) -> None:
+        self._due_s = 0.0
+        self._last = -1
+        self._key_from_s = 0.0
+
+    def tick(self, second: float) -> int | None:
+        """The tick of the picture at ``second``, or None where it is left out."""
+        tick = max(0, round(second / TICK))
+        if second < self._due_s - 0.5 / MOST_FPS or tick <= self._last:
+            return None
+        self._due_s = max(self._due_s + 1 / MOST_FPS, second)
+        self._last = tick
+        return tick
+
+    def key(self, second: float) -> bool:
+        """Whether the picture picked at ``second`` shall be a key frame: one is every two seconds."""
+        due = second >= self._key_from_s
+        if due:
+            self._key_from_s = second + _KEY_EVERY_S
+        return due
+
+
+def make_proxy(
+    source: str,
+    output: Path,
+    *,
+    height_px: int = 360,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Make a small copy of a video that every browser plays: VP9 in webm, upright, its pixels square, without sound.
+
+    Each picture keeps its second, counted from the first one shown, to the millisecond; of more than 30 a second,
+    some are left out. One can seek to every second second. Damaged videos are copied as far as they can be read.
+
+    Args:
+        source: a file or a URL.
+        output: the copy, ``.webm``; it is there only when it is complete, and replaces what was there.
+        height_px: most pixels from top to bottom.
+        on_progress: called with the share that is done, 0..1.
+
+    Raises:
+        UsageError: ``height_px`` is below 16, or ``output`` does not end in .webm.
+        VideoError: not readable.
+        MachineError: the copy cannot be written.
+    """
+    if height_px < 16 or output.suffix != ".webm":
+        raise UsageError(f"height_px is {height_px}, output {output}; expected at least 16, and a name in .webm")
+    info = probe(source)
+    height = min(height_px, info.height)
+    with (
+        written_whole(output) as partial,
+        open_video(source, short_side=max(2, min(height, round(height * info.width / info.height)))) as reader,
+        Prefetch(reader, ahead=_AHEAD_BATCHES) as batches,
+        VideoWriter(
+            partial, size=even(reader.size), rate=Fraction(MOST_FPS), time_base=TICK, options=_COPIED
+        ) as writer,
+    ):
+        last, tick = _copy(batches, writer, info, on_progress)
+        end_s = reader.report.display_end_s
+        if last is not None and end_s is not None and end_s - info.start_s - tick * TICK > _LONG_S:
+            writer.write(last, round((end_s - info.start_s - 1 / MOST_FPS) / TICK))  # players stop at the last picture
+    on_progress(1.0)
+
+
+def _copy(
+    batches: Iterable[FrameBatch], writer: VideoWriter, info: VideoInfo, on_progress: Callable[[float], None]
+) -> tuple[NDArray[np.uint8] | None, int]:
+    """Write what is picked; the last picture and its tick."""
+    picked, last, last_tick = LimitedRate(), None, 0
+    for batch in batches:
+        for pixels, pts_s in zip(batch.pixels, batch.pts_s.tolist(), strict=True):
+            second = max(0.0, pts_s - info.start_s)
+            tick = picked.tick(second)
+            if tick is not None:
+                writer.write(pixels, tick, key=picked.key(second))
+                last, last_tick = pixels, tick
+        if info.duration_s:
+            on_progress(min(1.0, (batch.pts_s[-1] - info.start_s) / info.duration_s))
+    return last, last_tick
+
+
+def even(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that every encoder takes: even, at least 2."""
+    return max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
+
+
+@contextmanager
+def written_whole(output: Path) -> Iterator[Path]:
+    """A place beside ``output``, with its ending, which takes its name when all went well, and else vanishes.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    partial = output.with_name(f".{output.stem}.partial-{os.getpid()}{output.suffix}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(output)
+    except OSError as error:
+        if isinstance(error, UntrimmedError):
+            raise
+        raise MachineError(f"{output} cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        if partial.is_file():
+            partial.unlink()
