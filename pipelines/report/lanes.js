@@ -40,7 +40,7 @@ class Lanes {
   layOut() {
     const content = AXIS + Math.max(this.rows.length * this.shape.height, 40);
     this.width = Math.max(this.scroller.clientWidth, 200);
-    this.height = Math.min(content, Math.max(260, Math.round(window.innerHeight * 0.62)));
+    this.height = Math.min(content, clamp(Math.round(window.innerHeight * 0.62), 260, 720));
     if (this.paper) this.height = content;
     this.scroller.style.height = `${this.height}px`;
     $('lanes-extent').style.height = `${content - this.height}px`;
@@ -217,9 +217,7 @@ class Lanes {
     else this.traceColumns(context, columns, y, level);
     context.fillStyle = PALETTE.quiet;
     const at = Math.round(level(this.acts.threshold() * 255));
-    context.beginPath();
-    for (let x = GUTTER; x < this.width; x += 6) context.rect(x, at, 2, 1);
-    context.fill();
+    for (let x = GUTTER; x < this.width; x += 6) context.fillRect(x, at, 2, 1);
   }
 
   // Whether many steps share a pixel: then a line would be a thicket, and slow.
@@ -230,12 +228,10 @@ class Lanes {
 
   fillColumns(context, columns, y, level) {
     context.globalAlpha = 0.55;
-    context.beginPath();
     columns.forEach((value, i) => {
       const top = Math.round(level(value));
-      context.rect(GUTTER + i, top, 1, y + CURVE - top);
+      context.fillRect(GUTTER + i, top, 1, y + CURVE - top);
     });
-    context.fill();
     context.globalAlpha = 1;
   }
 
@@ -479,14 +475,12 @@ class Columns {
 
   fill(context, y, height) {
     for (const [verdict, columns] of this.verdicts) {
-      context.beginPath();
+      context.fillStyle = PALETTE[verdict];
       for (let from = columns.indexOf(1); from >= 0; ) {
         const end = columns.indexOf(0, from), to = end < 0 ? columns.length : end;
-        context.rect(from, y, to - from, height);
+        context.fillRect(from, y, to - from, height);
         from = columns.indexOf(1, to);
       }
-      context.fillStyle = PALETTE[verdict];
-      context.fill();
     }
   }
 }

@@ -79,7 +79,7 @@ function refresh() {
   recount();
   showCounts();
   showVideos();
-  showVideo();
+  showVideo(() => later(showList, 60)); // so that the slider moves smoothly
   later(showPlots);
 }
 
@@ -103,7 +103,7 @@ function showCounts() {
   $('threshold-value').textContent = state.threshold.toFixed(2);
 }
 
-function showVideo() {
+function showVideo(list = showList) {
   const {video} = state;
   if (!video) return;
   const {precision, recall} = rates(video.counts.hits, video.counts.judged, video.counts.truths);
@@ -113,7 +113,8 @@ function showVideo() {
   lanes.arrange(labelsOf(video));
   lanes.draw();
   $('lanes').setAttribute('aria-label', `Timeline of ${video.id}: ${words.join(', ')}. The list beside the player says the same in words.`);
-  showList();
+  state.listed = listed();
+  list();
   showActive();
   player.drawBoxes();
 }

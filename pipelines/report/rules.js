@@ -72,7 +72,7 @@ function readCurves(raw, durationS) {
     for (let i = 0; i < values.length; i++) total[i + 1] = total[i] + values[i];
     rows.set(Number(label), {values, total});
   }
-  const steps = raw.centre_s ? raw.centre_s.length : Math.max(0, ...[...rows.values()].map((row) => row.values.length));
+  const steps = raw.centre_s ? raw.centre_s.length : raw.steps || Math.max(0, ...[...rows.values()].map((row) => row.values.length));
   const centres = raw.centre_s || Array.from({length: steps}, (_, i) => raw.start_s + i * raw.step_s);
   return {rows, edges: stepEdges(centres, durationS)};
 }
