@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """Show the whole path on made videos, offline, on the CPU, in about two minutes.
 
-    Makes videos, extracts them with the embedded backbone, trains and evaluates heads.
+    Makes videos, extracts them with the embedded backbone, trains and evaluates heads; ends with a report to look at.
     """
     from pipelines.demo import demo_lines, run_demo
 

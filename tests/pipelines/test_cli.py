@@ -215,8 +215,11 @@ def test_small_demo_from_end_to_end(tmp_path: Path) -> None:
         "classify lstm",
         "label mean",
         "label lstm",
+        "localize temporalmaxer",
     }
+    assert (tmp_path / "demo/report.html").stat().st_size > 50_000
     text = "\n".join(demo_lines(result))
     assert "mean-pool baseline" in text
     assert "chance               0.50" in text
+    assert f"open {tmp_path / 'demo/report.html'} in a browser" in text
     assert len(FeatureStore.open(tmp_path / "demo/order.zarr")) == 6
