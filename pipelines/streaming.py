@@ -56,7 +56,7 @@ def stream_predictions(
     on_wait: OnWait = nobody_waits,
     on_end: OnEnd = lambda _report: None,
     **options: Any,  # noqa: ANN401 - those of `STREAM_OPTIONS`
-) -> Iterator[Ended]:
+) -> Generator[Ended, None, None]:
     """The segments of ``source``, a file that may still grow, a named pipe, or "-" for standard input, as they end: in
     all those that `pipelines.predicting.predict_videos` gives of the whole file.
 
@@ -124,7 +124,9 @@ class _End(NamedTuple):
     report: ReadReport
 
 
-def _segments(run: Run, said: "_Said", recipe: Recipe, source: str, idle_s: float, on_end: OnEnd) -> Iterator[Ended]:
+def _segments(
+    run: Run, said: "_Said", recipe: Recipe, source: str, idle_s: float, on_end: OnEnd
+) -> Generator[Ended, None, None]:
     with Feed(source, idle_s) as feed, _ended_by_interrupt(feed) as interrupted:
         pieces = _pieces(feed, recipe)
         try:

@@ -1,8 +1,9 @@
 """The command that answers for raw videos."""
 
 import json
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,9 @@ from pipelines.cli.shared import (
     print_result,
 )
 from pipelines.console import Meter, clock, complain
+
+if TYPE_CHECKING:
+    from extract.video import ReadReport
 
 
 @app.command(epilog="Example: untrimmed predict runs/loc match.mp4 -o match.json")
@@ -110,15 +114,18 @@ def _follow(run: Path, source: str, as_json: bool, **options: Any) -> None:  # n
     """Print segments as they end, a line each."""
     from pipelines.streaming import stream_predictions, streamed_id
 
-    video, notes = streamed_id(source), []
+    video = streamed_id(source)
+    reports: list[ReadReport] = []
     try:
-        for start_s, stop_s, label, score in stream_predictions(run, source, on_end=notes.append, **options):
-            row = {"video": video, "label": label, "start": start_s, "stop": stop_s, "score": score}
-            line = f"{clock(start_s):>10} {clock(stop_s):>10}  {score:.2f}  {label}"
-            typer.echo(json.dumps(row, ensure_ascii=False) if as_json else line)
+        with closing(stream_predictions(run, source, on_end=reports.append, **options)) as segments:
+            for start_s, stop_s, label, score in segments:
+                row = {"video": video, "label": label, "start": start_s, "stop": stop_s, "score": score}
+                line = f"{clock(start_s):>10} {clock(stop_s):>10}  {score:.2f}  {label}"
+                typer.echo(json.dumps(row, ensure_ascii=False) if as_json else line)
     finally:
-        if notes and notes[0].partial:
-            complain(
-                f"{video}: {notes[0].damaged_frames} of {notes[0].decoded_frames} frames may be damaged,"
-                f" {notes[0].bad_packets} packets could not be decoded"
-            )
+        for report in reports:
+            if report.damaged_frames or report.bad_packets:
+                complain(
+                    f"{video}: {report.damaged_frames} of {report.decoded_frames} frames may be damaged,"
+                    f" {report.bad_packets} packets could not be decoded"
+                )
