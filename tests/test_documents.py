@@ -34,7 +34,7 @@ def test_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
 
 def test_readme_has_a_session() -> None:
     commands = [step[-1].split()[1] for step in steps(ROOT / "README.md") if step[-1].startswith("untrimmed")]
-    assert commands == ["synthesize", "scan", "extract", "info", "train", "evaluate"]
+    assert commands == ["synthesize", "scan", "extract", "info", "train", "evaluate", "report"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
