@@ -8,11 +8,11 @@ import sys
 from typing import NoReturn
 
 from extract.errors import UntrimmedError
-from pipelines.cli import extracting, predicting, reporting, storing, training
+from pipelines.cli import extracting, looking, predicting, reporting, storing, training
 from pipelines.cli.shared import STOPPED, app
 from pipelines.console import complain
 
-__all__ = ["STOPPED", "app", "extracting", "main", "predicting", "reporting", "storing", "training"]
+__all__ = ["STOPPED", "app", "extracting", "looking", "main", "predicting", "reporting", "storing", "training"]
 _GO_ON = {
     "extract": "An extraction",
     "demo": "An extraction",
