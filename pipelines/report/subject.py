@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extract.errors import InputError, UsageError
 from extract.store import FeatureStore
-from pipelines.annotations.document import Document
+from pipelines.annotations import Annotations
+from pipelines.annotations.ava import Ava, frame_numbers
+from pipelines.annotations.document import Document, Media
+from pipelines.annotations.draft import Draft, rows_by_video
 from pipelines.annotations.formats import read_document
 from pipelines.checkpoint import RECORD_FILE, SEEDS_FILE, Run
 from pipelines.conversion import of_subset
@@ -19,8 +23,10 @@ from pipelines.dataset import match_ids
 from pipelines.evaluation import evaluate
 from pipelines.predicting import about, checked_run, predict_stored
 from pipelines.predictions import Predictions, read_predictions
-from pipelines.report.payload import Shown
+from pipelines.report.payload import Shown, in_range
+from pipelines.tasks import TASKS
 from seqmodels.metrics import ACTIVITYNET_THRESHOLDS, THUMOS_THRESHOLDS, localization_map
+from seqmodels.metrics.frame_ap import FrameBoxes, frame_map
 from seqmodels.segments import Found
 
 
@@ -69,9 +75,10 @@ def _of_run(run: Run, truth: str | Path | None, subset: str, store: str | Path |
     if not Path(labels).exists():
         raise InputError(f"{labels}, the labels of {run.path}, are not there any more; name them by --truth")
     opened = FeatureStore.open(features)
-    document = of_subset(read_document(labels), subset)
+    annotations = TASKS[run.task].read(labels)
+    document = _boxes_of(annotations, subset) if isinstance(annotations, Ava) else _segments_of(annotations, subset)
     stored = match_ids(document.videos, list(opened))
-    result = evaluate(run, opened, annotations=labels, subset=subset)
+    result = evaluate(run, opened, annotations=annotations, subset=subset)
     facts = [("truth", f"{Path(labels).name}, subset {subset}"), ("store", Path(opened.url).name)]
     return Subject(
         predict_stored(run, opened, list(stored.values())),
@@ -85,13 +92,36 @@ def _of_run(run: Run, truth: str | Path | None, subset: str, store: str | Path |
     )
 
 
+def _segments_of(annotations: Annotations, subset: str) -> Document:
+    draft = Draft("activitynet", labels=annotations.classes)
+    for video in annotations.subset(subset).videos:
+        number = draft.video(video.video_id, Media(video.duration_s or None, subset=subset))
+        for segment in video.segments:
+            draft.segment(number, draft.label(segment.label), segment.start_s, segment.stop_s)
+    return draft.document()
+
+
+def _boxes_of(annotations: Ava, subset: str) -> Document:
+    draft = Draft("ava", labels=annotations.classes)
+    for video_id, video in annotations.subset(subset).items():
+        number = draft.video(video_id, Media(subset=subset))
+        columns = (video.second, video.box, video.action, video.person)
+        for second, box, action, person in zip(*(column.tolist() for column in columns), strict=True):
+            draft.box(number, second, box, action, person)
+    return draft.document()
+
+
 def _of_file(path: Path, truth: str | Path | None, subset: str | None) -> Subject:
-    predictions = read_predictions(path)
+    if subset is not None and truth is None:
+        raise UsageError("--subset is of the truth, and there is none; name it by --truth, or leave --subset out")
+    predictions, notes = in_range(read_predictions(path))
     document = None if truth is None else read_document(truth)
     if document is not None:
-        scores = [*document.segments.score.tolist(), *document.boxes.score.tolist()]
-        if scores and not np.isnan(scores).any():
-            raise InputError(f"{truth}: all rows have scores, so these are predictions; expected the truth")
+        scores = np.concatenate([document.segments.score, document.boxes.score])
+        if len(np.unique(scores)) > 1 and np.isfinite(scores).all():  # of labels, some formats have 1 everywhere
+            raise InputError(
+                f"{truth}: all rows have scores, so these are predictions; expected the truth. Exchange the files?"
+            )
         document = document if subset is None else of_subset(document, subset)
     facts = [("predictions", path.name), *(() if truth is None else (("truth", Path(truth).name),))]
     return Subject(
@@ -102,22 +132,73 @@ def _of_file(path: Path, truth: str | Path | None, subset: str | None) -> Subjec
         None,
         {},
         [*_facts(predictions.about), *facts],
-        [*predictions.document.notes, *(() if document is None else document.notes)],
+        [*predictions.document.notes, *notes, *(() if document is None else document.notes)],
     )
 
 
-def file_metrics(videos: Sequence[Shown], n_labels: int) -> tuple[str | None, dict[str, float | None]]:
-    """Protocol and figures of segments beside a truth: ActivityNet's mAP, over the thresholds of both data sets."""
-    known = [video for video in videos if video.truth is not None and video.tracks is None]
-    if not known:
+def file_metrics(
+    predictions: Predictions, truth: Document | None, shown: Sequence[Shown]
+) -> tuple[str | None, dict[str, float | None]]:
+    """Protocol and figures of predictions beside a truth, over the videos that have both: ActivityNet's mAP of
+    segments, over the thresholds of THUMOS14 and of ActivityNet; AVA's frame mAP of boxes.
+    """
+    document = predictions.document
+    matches = {} if truth is None else match_ids(truth.videos, document.videos)
+    if truth is None or not matches:
         return None, {}
-    found = [Found(video.predicted.span_s, video.predicted.score, video.predicted.label) for video in known]
-    true = [(video.truth.span_s, video.truth.label) for video in known if video.truth is not None]
+    pairs = [(document.videos.index(ours), truth.videos.index(theirs)) for theirs, ours in matches.items()]
+    labels = tuple(dict.fromkeys((*document.labels, *truth.labels)))
+    if len(document.boxes):
+        true, found = (_frames(each, side, pairs, labels) for each, side in ((truth, 1), (document, 0)))
+        empty = np.concatenate([frame_numbers(at, _seconds(truth, theirs)) for at, (_, theirs) in enumerate(pairs)])
+        figure = frame_map(true, found, len(labels), empty_frames=empty).map
+        return f"AVA's frame mAP at IoU 0.5, {len(pairs)} videos", {"map": figure}
+    lengths = [shown[ours].duration_s for ours, _ in pairs]
+    found_rows, true_rows = (_spans(each, side, pairs, labels, lengths) for each, side in ((document, 0), (truth, 1)))
     thumos, activitynet = (
-        localization_map(found, true, n_classes=n_labels, thresholds=thresholds).average_map
-        for thresholds in (THUMOS_THRESHOLDS, ACTIVITYNET_THRESHOLDS)
+        localization_map(
+            found_rows, [(each.segments, each.labels) for each in true_rows], n_classes=len(labels), thresholds=many
+        ).average_map
+        for many in (THUMOS_THRESHOLDS, ACTIVITYNET_THRESHOLDS)
     )
-    return "ActivityNet's mAP", {"average_map": thumos, "average_map_activitynet": activitynet}
+    named = f"ActivityNet's mAP, mean over tIoU .3:.1:.7, and over .5:.05:.95; {len(pairs)} videos"
+    return named, {"average_map": thumos, "average_map_activitynet": activitynet}
+
+
+def _numbers(document: Document, labels: Sequence[str]) -> NDArray[np.int64]:
+    place = {label: at for at, label in enumerate(labels)}
+    return np.array([*(place[label] for label in document.labels), -1], np.int64)
+
+
+def _spans(
+    document: Document, side: int, pairs: Sequence[tuple[int, int]], labels: Sequence[str], lengths: Sequence[float]
+) -> list[Found]:
+    """The segments of each pair's video, with numbers of ``labels``; a row without times is the whole video."""
+    rows, number = document.segments, _numbers(document, labels)
+    by_video = rows_by_video(document, rows.video)
+    found = []
+    for pair, length in zip(pairs, lengths, strict=True):
+        mine = rows.take(by_video[pair[side]])
+        span_s = np.where(np.isnan(mine.span_s).all(axis=1, keepdims=True), [0.0, length], mine.span_s)
+        kept = (mine.label >= 0) & (span_s[:, 0] <= span_s[:, 1])
+        found.append(Found(span_s[kept], mine.score[kept], number[mine.label[kept]]))
+    return found
+
+
+def _frames(document: Document, side: int, pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> FrameBoxes:
+    rows = document.boxes
+    at = np.full(len(document.media), -1, np.int64)
+    at[[pair[side] for pair in pairs]] = np.arange(len(pairs))
+    rows = rows.take((at[rows.video] >= 0) & (rows.label >= 0) & np.isfinite(rows.box).all(axis=1))
+    score = rows.score if side == 0 else None
+    return FrameBoxes(
+        frame_numbers(at[rows.video], rows.second), rows.box, _numbers(document, labels)[rows.label], score
+    )
+
+
+def _seconds(document: Document, video: int) -> NDArray[np.float64]:
+    seconds: NDArray[np.float64] = document.boxes.second[document.boxes.video == video]
+    return seconds
 
 
 def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Reports from files and runs: what the page is given, which pages are written, and what cannot be."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -170,17 +171,29 @@ def test_many_videos_get_a_page_each(files: tuple[Path, Path], tmp_path: Path, m
 def test_copies_are_made_of_what_browsers_refuse(files: tuple[Path, Path], tmp_path: Path) -> None:
     path = tmp_path / "videos" / "a.avi"
     path.parent.mkdir()
-    encode(path, regular(20), codec="mpeg4")
+    encode(path, regular(50, 5), codec="mpeg4")
     draft = documents(["a.avi"], scores=True)
     write_predictions(Predictions(draft), tmp_path / "q.json")
     plain = payload_of(report(tmp_path / "q.json", tmp_path / "r.html", videos=path.parent).path)["videos"][0]
     assert "do not play mpeg4" in plain["notes"][0]
     assert plain["src"] == "videos/a.avi"
-    copied = payload_of(report(tmp_path / "q.json", tmp_path / "r.html", videos=path.parent, proxy=True).path)[
-        "videos"
-    ][0]
-    assert copied["src"] == "r_videos/1.webm"
-    assert (tmp_path / "r_videos" / "1.webm").stat().st_size > 0
+    shares: list[float] = []
+    done = report(
+        tmp_path / "q.json", tmp_path / "r.html", videos=path.parent, proxy=True,
+        on_progress=lambda share, _words: shares.append(share),
+    )  # fmt: skip
+    (copied,) = payload_of(done.path)["videos"]
+    assert shares == sorted(shares)
+    copy = tmp_path / copied["src"]
+    assert re.fullmatch(r"r_videos/a-[0-9a-f]{8}\.webm", copied["src"])
+    assert "A small copy is played" in copied["notes"][0]
+    assert copied["thumbs"]
+    made = copy.stat().st_mtime_ns
+    report(tmp_path / "q.json", tmp_path / "r.html", videos=path.parent, proxy=True)
+    assert copy.stat().st_mtime_ns == made, "it is kept"
+    os.utime(path, (made / 1e9 + 10, made / 1e9 + 10))
+    report(tmp_path / "q.json", tmp_path / "r.html", videos=path.parent, proxy=True)
+    assert copy.stat().st_mtime_ns > made, "the video is newer, so it is made again"
 
 
 def test_four_hours_of_twenty_classes_are_small(tmp_path: Path) -> None:
