@@ -23,6 +23,7 @@ class Lanes {
     this.video = video;
     this.view = {from: 0, to: video.durationS};
     this.envelopes = new Map();
+    this.peak = peakOf(video);
   }
 
   // Which lanes there are; call after each change of what is shown.
@@ -211,12 +212,13 @@ class Lanes {
 
   // The curve of a class by columns of pixels: the most of each, so that no peak is lost.
   drawCurve(context, row, y) {
-    const columns = this.columnsOf(row), level = (value) => y + CURVE - (value / 255) * (CURVE - 1);
+    const columns = this.columnsOf(row), level = (value) => y + CURVE - (value / this.peak) * (CURVE - 1);
     context.fillStyle = context.strokeStyle = PALETTE.curve;
     if (this.isDense()) this.fillColumns(context, columns, y, level);
     else this.traceColumns(context, columns, y, level);
     context.fillStyle = PALETTE.quiet;
     const at = Math.round(level(this.acts.threshold() * 255));
+    if (at < y) return;
     for (let x = GUTTER; x < this.width; x += 6) context.fillRect(x, at, 2, 1);
   }
 
@@ -459,6 +461,14 @@ class Lanes {
     const below = event.clientY + 18;
     this.tip.style.top = `${below + offsetHeight > window.innerHeight ? event.clientY - offsetHeight - 12 : below}px`;
   }
+}
+
+// The height of the curves: the highest score of the video, 0 to 255, so that low ones can be told apart.
+function peakOf(video) {
+  let peak = 1;
+  for (const {values} of video.curves ? video.curves.rows.values() : []) for (const value of values) if (value > peak) peak = value;
+  if (!video.curves) for (const {score} of video.fixed) if (score * 255 > peak) peak = score * 255;
+  return peak;
 }
 
 // Columns of pixels that have something of a verdict: thousands of thin bars become few, and each pixel is drawn once.

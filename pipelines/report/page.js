@@ -7,7 +7,7 @@ const MOST_ROWS = 100; // of the list at once
 
 const state = {
   threshold: DATA.threshold, tiou: DATA.tiou, only: -1, allClasses: false, video: null, selected: null,
-  list: HAS_TRUTH ? 'errors' : 'score', rows: MOST_ROWS, order: HAS_TRUTH || DATA.pages ? 'worst' : 'name', reason: '',
+  list: HAS_TRUTH ? 'errors' : 'score', rows: MOST_ROWS, order: HAS_TRUTH || DATA.pages ? 'worst' : 'name',
 };
 
 const className = (label) => DATA.classes[label] ?? 'no label';
@@ -15,7 +15,7 @@ const isShown = (item) => state.only < 0 || item.label === state.only;
 const review = new Review(DATA_TEXT, () => afterReview());
 
 const player = VIDEOS.length ? new Player({
-  moved, className, threshold: () => state.threshold, reason: (text) => say(text, true),
+  moved, className, threshold: () => state.threshold, reason: (text) => showNotes($('video-notes'), [...(state.video.raw.notes || []), text]),
 }) : null;
 const lanes = VIDEOS.length ? new Lanes({
   seek: (second) => player.seek(second), select, describe, className,
@@ -90,8 +90,10 @@ function later(task, wait = 120) {
 }
 
 function countEntries(counts, truth) {
-  if (!truth) return [[SHOWN, counts.shown, 'predictions']];
-  return [[HIT, counts.hits, 'hits'], [MISS, counts.misses, 'misses'], [FALSE_ALARM, counts.false_alarms, 'false alarms'], [WRONG, counts.wrong_class, 'wrong class']];
+  if (!truth) return [[SHOWN, counts.shown, counts.shown === 1 ? 'prediction' : 'predictions']];
+  const name = (number, one, more = `${one}s`) => (number === 1 ? one : more);
+  return [[HIT, counts.hits, name(counts.hits, 'hit')], [MISS, counts.misses, name(counts.misses, 'miss', 'misses')],
+    [FALSE_ALARM, counts.false_alarms, name(counts.false_alarms, 'false alarm')], [WRONG, counts.wrong_class, 'wrong class']];
 }
 
 function showCounts() {
@@ -107,7 +109,7 @@ function showVideo(list = showList) {
   const {video} = state;
   if (!video) return;
   const {precision, recall} = rates(video.counts.hits, video.counts.judged, video.counts.truths);
-  const words = countEntries(video.counts, video.truth).map(([, number, name]) => `${number} ${name}`);
+  const words = countEntries(video.counts, video.truth).map(([, number, name]) => `${number.toLocaleString('en')} ${name}`);
   if (video.truth) words.push(`precision ${percent(precision)}`, `recall ${percent(recall)}`);
   $('video-counts').textContent = words.join('  ·  ');
   lanes.arrange(labelsOf(video));
@@ -175,7 +177,8 @@ function showVideos() {
     return {line, canvas, row};
   });
   $('videos-rows').replaceChildren(...lines.map(({line}) => line));
-  for (const {canvas, row} of lines) if (row.strip.length) heatStrip(canvas, row.strip);
+  const most = rows.reduce((peak, {strip}) => strip.reduce((a, b) => Math.max(a, b), peak), 1);
+  for (const {canvas, row} of lines) if (row.strip.length) heatStrip(canvas, row.strip, most);
 }
 
 function go(href) {
@@ -216,9 +219,10 @@ function moved(second) {
   showStill(second);
 }
 
-// What the video is at this moment, as chips: truth first.
+// What goes on in the frame that is shown, as chips: truth first.
 function showActive() {
-  const second = player.second, now = itemsOf(state.video).filter((item) => isShown(item) && item.start <= second && second < item.stop);
+  const {second} = player, end = second + state.video.frameS; // of the frame that is shown
+  const now = itemsOf(state.video).filter((item) => isShown(item) && item.start < end && item.stop > second);
   const key = now.map((item) => `${item.key}${item.verdict}`).join();
   if (key === state.active && key !== '') return;
   state.active = key;
@@ -524,7 +528,10 @@ window.untrimmed = {
     return performance.now() - begin;
   },
   boxesShown: () => player.shown,
-  state: () => ({...state, video: state.video.id, second: player.second, view: {...lanes.view}, usable: player.usable, selected: state.selected && state.selected.key}),
+  state: () => ({
+    threshold: state.threshold, tiou: state.tiou, video: state.video.id, selected: state.selected && state.selected.key,
+    second: player.second, usable: player.usable, view: {...lanes.view},
+  }),
   segmentAt: (key) => {
     const item = itemsOf(state.video).find((each) => each.key === key), row = lanes.rows.findIndex(({label}) => label === item.label);
     return {x: (lanes.x(item.start) + lanes.x(item.stop)) / 2, y: lanes.rowY(row) + lanes.barY(item.side) + BAR / 2};

@@ -29,7 +29,7 @@ function plotConfusion(host, cells, name) {
   for (const [key, n] of cells) for (const label of new Set(key.split(',').map(Number))) if (label >= 0) total.set(label, (total.get(label) || 0) + n);
   const by = [...total.keys()].sort((a, b) => total.get(b) - total.get(a));
   const labels = [...by.slice(0, MOST_CLASSES).sort((a, b) => a - b), -1], said = (label) => (label < 0 ? 'nothing' : name(label));
-  const size = clamp(Math.floor(250 / labels.length), 16, 34), left = 104, top = 78, side = labels.length * size;
+  const size = clamp(Math.floor(270 / labels.length), 17, 34), left = 104, top = 84, side = labels.length * size;
   const svg = draw('svg', {viewBox: `0 0 ${left + side + 30} ${top + side + 4}`, role: 'img', 'aria-label': 'Confusion: truth in rows, prediction in columns'});
   svg.style.maxWidth = `${1.2 * (left + side + 30)}px`;
   svg.append(draw('text', {x: left - 8, y: 14, 'text-anchor': 'end', class: 'axis'}, 'truth ↓  found →'));
@@ -37,7 +37,7 @@ function plotConfusion(host, cells, name) {
     const y = top + i * size, row = labels.reduce((sum, b) => sum + count(truth, b), 0) || 1;
     svg.append(
       draw('text', {x: left - 8, y: y + size / 2 + 4, 'text-anchor': 'end', class: truth < 0 ? 'axis' : ''}, short(said(truth), 15), draw('title', {}, said(truth))),
-      draw('text', {transform: `translate(${left + i * size + size / 2 + 3} ${top - 7}) rotate(-50)`, class: truth < 0 ? 'axis' : ''}, short(said(truth), 12)));
+      draw('text', {transform: `translate(${left + i * size + size / 2 + 3} ${top - 7}) rotate(-58)`, class: truth < 0 ? 'axis' : ''}, short(said(truth), 12)));
     labels.forEach((found, j) => {
       const n = count(truth, found), x = left + j * size;
       const cell = draw('rect', {x, y, width: size - 1.5, height: size - 1.5, rx: 2, class: i === j ? 'cell right' : 'cell'});
@@ -77,12 +77,12 @@ function short(text, letters) {
   return all.length > letters ? all.slice(0, letters - 1).join('') + '…' : text;
 }
 
-// Heat of a video from left to right: its highest score, as shades.
-function heatStrip(canvas, columns) {
+// Heat of a video from left to right: its highest scores, as shades; `most` is the darkest.
+function heatStrip(canvas, columns, most) {
   const width = canvas.clientWidth || 240, context = sharp(canvas, width, 18);
   context.fillStyle = PALETTE.curve;
   for (let x = 0; x < width; x++) {
-    context.globalAlpha = 0.06 + (0.94 * columns[Math.floor((x / width) * columns.length)]) / 255;
+    context.globalAlpha = 0.06 + (0.94 * columns[Math.floor((x / width) * columns.length)]) / most;
     context.fillRect(x, 0, 1, 18);
   }
   context.globalAlpha = 1;

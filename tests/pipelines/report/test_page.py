@@ -2,9 +2,12 @@
 
 import base64
 import csv
+import http.server
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -626,3 +629,50 @@ def test_four_hours_of_twenty_classes_are_quick_and_small(opened: Open, folder: 
     slid = min(page.evaluate(change, 0.4 + i / 20) for i in range(5))
     print(f"threshold: {slid:.1f} ms")
     assert slid < 300
+
+
+class Whole(http.server.SimpleHTTPRequestHandler):
+    """Answers every request with the whole file, as Python's own server does."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_server_without_byte_ranges_is_said(browser: Any, folder: Path) -> None:
+    (folder / "served.html").write_text(report_page(a_payload()), "utf-8")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Whole, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        page = browser.new_page()
+        try:
+            page.goto(f"http://127.0.0.1:{server.server_port}/served.html")
+            until(page, "untrimmed.state().usable")
+            until(page, "!document.getElementById('video-notes').hidden")
+            assert "untrimmed view" in page.locator("#video-notes").inner_text()
+        finally:
+            page.close()
+            server.shutdown()
+            thread.join()
+
+
+def test_the_timeline_zooms_and_pans_under_the_pointer(opened: Open) -> None:
+    page = opened(a_payload(a_video(src=None))).page
+    page.locator("#lanes").hover(position={"x": 700, "y": 60})
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    near = page.evaluate("untrimmed.state().view")
+    assert 2 < near["to"] - near["from"] < 8
+    page.mouse.down()
+    page.mouse.move(page.viewport_size["width"] / 2 - 200, 1000, steps=3)
+    page.mouse.up()
+    moved = page.evaluate("untrimmed.state().view")
+    assert moved["from"] != near["from"]
+    assert moved["to"] - moved["from"] == pytest.approx(near["to"] - near["from"])
+    assert page.evaluate("untrimmed.state().selected") is None  # a drag is no click
+    page.locator("#zoom-all").click()
+    at = page.evaluate("untrimmed.segmentAt('p2')")
+    page.locator("#lanes").hover(position=at)
+    tip = page.locator("#tip").inner_text().split()
+    assert tip[:1] == ["throw"]
+    assert {"0:05.04", "0:06.40", "0.700", "0.91", "spin"} <= set(tip)
