@@ -78,8 +78,8 @@ function itemsOf(video) {
 function refresh() {
   recount();
   showCounts();
-  showVideos();
-  showVideo(() => later(showList, 60)); // so that the slider moves smoothly
+  showVideo(() => later(showList, 60)); // the lists come after, so that the slider moves smoothly
+  later(showVideos, 60);
   later(showPlots);
 }
 
@@ -114,7 +114,7 @@ function showVideo(list = showList) {
   $('video-counts').textContent = words.join('  ·  ');
   lanes.arrange(labelsOf(video));
   lanes.draw();
-  $('lanes').setAttribute('aria-label', `Timeline of ${video.id}: ${words.join(', ')}. The list beside the player says the same in words.`);
+  $('lanes').setAttribute('aria-label', `Timeline of ${video.id}: ${words.join(', ')}. Arrows move it, plus and minus zoom. The list beside the player says the same in words.`);
   state.listed = listed();
   list();
   showActive();
@@ -173,7 +173,7 @@ function showVideos() {
     const canvas = make('canvas', {class: 'strip', 'aria-hidden': 'true'});
     const line = make('tr', {class: row.video && row.video === state.video ? 'current' : '', click: (event) => event.target.closest('a') || go(row.href)},
       make('th', {scope: 'row'}, make('a', {href: row.href, 'aria-current': row.video && row.video === state.video ? 'true' : null}, row.id)), make('td', {}, canvas),
-      make('td', {class: 'number'}, clock(row.durationS, 0)), ...countEntries(row, truth).map(([, number]) => make('td', {class: 'number'}, String(number ?? '–'))));
+      make('td', {class: 'number'}, clock(row.durationS, 0)), ...countEntries(row, truth).map(([, number]) => make('td', {class: 'number'}, row.truth === truth ? (number ?? 0).toLocaleString('en') : '–')));
     return {line, canvas, row};
   });
   $('videos-rows').replaceChildren(...lines.map(({line}) => line));
@@ -269,14 +269,19 @@ const LISTS = {
   all: ['Everything, in order of time', (video) => itemsOf(video).sort((a, b) => a.start - b.start || (a.side < b.side ? 1 : -1))],
 };
 
+// A video without truth has no errors: its predictions are listed.
+function listKind() {
+  return state.video.truth || state.list === 'all' ? state.list : 'score';
+}
+
 function listed() {
-  return LISTS[state.list][1](state.video).filter(isShown);
+  return LISTS[listKind()][1](state.video).filter(isShown);
 }
 
 function showList() {
   const items = (state.listed = listed()), rows = items.slice(0, state.rows);
-  const errors = state.list === 'errors' || state.list === 'time';
-  $('list-title').textContent = many(items.length, errors ? 'error' : state.list === 'score' ? 'prediction' : 'segment');
+  const kind = listKind(), errors = kind === 'errors' || kind === 'time';
+  $('list-title').textContent = many(items.length, errors ? 'error' : kind === 'score' ? 'prediction' : 'segment');
   const more = items.length > rows.length ? make('li', {class: 'more'}, make('button', {type: 'button', class: 'button', click: showMore}, `Show more of ${items.length.toLocaleString('en')}`)) : null;
   const none = items.length ? null : make('li', {class: 'none quiet'}, errors ? 'No errors at this threshold.' : 'Nothing reaches this threshold.');
   const focused = $('list').contains(document.activeElement) && document.activeElement.dataset.focus;
@@ -413,10 +418,11 @@ function sideways(event, way) {
 }
 
 function onKey(event) {
-  const {target, key} = event, own = target.closest('select, textarea, dialog, input:not([type="checkbox"])');
-  if (!state.video || own || event.altKey) return;
+  const {target, key} = event;
+  if (!state.video || event.altKey || target.closest('select, dialog')) return;
+  if (target.closest('[type="range"], [type="radio"]') && /^(Arrow|Page|Home|End)/.test(key)) return;
   if ((event.ctrlKey || event.metaKey) && key.toLowerCase() !== 'z') return;
-  if (key === ' ' && target.closest('button, summary, a, input, label')) return; // it presses what has the focus
+  if (key === ' ' && target.closest('button, summary, a, label, input:not([type="range"])')) return; // it presses what has the focus
   const action = ACTIONS[key.length === 1 ? key.toLowerCase() : key];
   if (!action) return;
   event.preventDefault();

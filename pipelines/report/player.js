@@ -20,7 +20,9 @@ class Player {
 
   open(source) {
     this.source = source;
-    this.second = 0;
+    if (this.chosen) URL.revokeObjectURL(this.chosen);
+    this.chosen = null;
+    this.second = this.wanted = 0;
     this.shown = [];
     const {src} = source.raw;
     this.usable = false;
@@ -187,7 +189,7 @@ class Player {
 function grouped(table, side, numbers, threshold) {
   const groups = new Map();
   for (const row of numbers) {
-    const score = table.score ? table.score[row] : null;
+    const score = side === 'truth' ? null : table.score[row] ?? 1;
     if (score !== null && score < threshold) continue;
     const box = table.box.slice(4 * row, 4 * row + 4), track = table.track ? table.track[row] : -1, key = `${box},${track}`;
     if (!groups.has(key)) groups.set(key, {side, box, track, rows: []});

@@ -19,8 +19,7 @@ function readVideo(raw, index) {
   video.curves = raw.curves ? readCurves(raw.curves, video.durationS) : null;
   video.fixed = boxItems(boxes.predicted, 'predicted', video.spacingS);
   if (!video.curves) video.fixed = [...segmentItems(raw.predicted, 'predicted'), ...video.fixed];
-  const last = Math.max(0, ...[...(video.truth || []), ...video.fixed].slice(0, 1e5).map((item) => item.stop));
-  if (!video.durationS) video.durationS = last || 1;
+  if (!video.durationS) video.durationS = [...(video.truth || []), ...video.fixed].reduce((last, {stop}) => Math.max(last, stop), 0) || 1;
   video.near = nearOf(video.truth || []);
   return video;
 }
@@ -29,7 +28,7 @@ function segmentItems(rows, side) {
   if (!rows) return [];
   return rows.label.map((label, row) => ({
     key: `${side[0]}${row}`, side, row, label, start: rows.start[row], stop: rows.stop[row],
-    score: rows.score ? rows.score[row] : null, box: null, track: -1,
+    score: side === 'truth' ? null : rows.score[row] ?? 1, box: null, track: -1,
   }));
 }
 
@@ -38,7 +37,7 @@ function boxItems(rows, side, spacingS) {
   return rows.label.map((label, row) => ({
     key: `${side[0]}b${row}`, side, row, label, second: rows.second[row],
     start: Math.max(0, rows.second[row] - spacingS / 2), stop: rows.second[row] + spacingS / 2,
-    score: rows.score ? rows.score[row] : null, box: rows.box.slice(4 * row, 4 * row + 4),
+    score: side === 'truth' ? null : rows.score[row] ?? 1, box: rows.box.slice(4 * row, 4 * row + 4),
     track: rows.track ? rows.track[row] : -1,
   }));
 }
@@ -115,7 +114,7 @@ function cut(curves, threshold) {
 }
 
 function predictedAt(video, threshold) {
-  const fixed = video.fixed.filter((item) => item.score === null || item.score >= threshold);
+  const fixed = video.fixed.filter((item) => item.score >= threshold);
   return video.curves ? cut(video.curves, threshold).concat(fixed) : fixed;
 }
 

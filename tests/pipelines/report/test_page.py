@@ -501,7 +501,9 @@ def test_each_video_has_a_row_and_an_address(opened: Open) -> None:
     page.locator("#videos-rows a").nth(1).click()
     until(page, "untrimmed.state().video === 'clips/a b.webm'")
     assert page.url.endswith("#/clips%2Fa%20b.webm")
-    page.go_back()
+    page.evaluate("location.hash = '#/third'")  # which nobody annotated
+    until(page, "untrimmed.state().video === 'third'")
+    assert page.locator("#list-title").inner_text() == "4 predictions"
     page.evaluate("location.hash = '#/b%2F%C3%9F%2520%23%3F.webm'")
     until(page, "untrimmed.state().video === 'b/ß%20#?.webm'")
     assert page.locator("#counts dd").first.inner_text() == "2"
@@ -585,8 +587,9 @@ def test_everything_can_be_reached_without_a_mouse(opened: Open) -> None:
     press(page, "Escape")
     assert page.locator("#help").is_hidden()
     page.locator("#threshold").focus()
-    press(page, "ArrowRight")
+    press(page, "ArrowRight", "j")
     assert page.evaluate("untrimmed.state().threshold") == pytest.approx(0.505)
+    assert page.evaluate("untrimmed.state().selected") == "t2"
     page.locator("#list .accepted").first.focus()
     press(page, "Space")
     assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"  # the focus stayed
