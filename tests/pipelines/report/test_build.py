@@ -6,15 +6,15 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from commands import run as command
 from footage import H, W, encode, regular
+from reports import payload_of
 
-from extract.errors import InputError, UsageError
+from extract.errors import InputError, MachineError, UsageError
 from pipelines.annotations.document import Document
 from pipelines.annotations.draft import Draft, Media
 from pipelines.annotations.formats import write_document
@@ -25,14 +25,6 @@ from pipelines.report.payload import STRIP_COLUMNS, first_threshold, shown_video
 from pipelines.report.verdicts import Rows, best_threshold, judged
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&"
-
-
-def payload_of(page: Path) -> dict[str, Any]:
-    text = page.read_text("utf-8")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
 
 
 def rows(label: list[int], spans: list[tuple[float, float]], score: list[float] | None = None) -> Rows:
@@ -262,3 +254,53 @@ def test_curves_are_cut_where_the_slider_stands() -> None:
     heat = strip(video)
     assert heat.shape == (STRIP_COLUMNS,)
     assert set(heat.tolist()) == {0, 100, 200}
+
+
+def test_pages_of_an_earlier_report_go_and_other_files_stay(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "MOST_VIDEOS", 1)
+        report(files[0], tmp_path / "r.html")
+    assert sorted(path.name for path in (tmp_path / "r_videos").iterdir()) == ["0001.html", "0002.html"]
+    (tmp_path / "r_videos" / "mine.txt").write_text("mine")
+    report(files[0], tmp_path / "r.html")
+    assert [path.name for path in (tmp_path / "r_videos").iterdir()] == ["mine.txt"]
+    (tmp_path / "r_videos" / "0001.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"0001\.html exists and is no report"):
+        report(files[0], tmp_path / "r.html")
+
+
+def test_videos_elsewhere_and_truth_without_predictions_are_noted(files: tuple[Path, Path], tmp_path: Path) -> None:
+    at = {"a.mp4": "https://me:secret@host/a.mp4?key=secret"}
+    write_predictions(Predictions(documents(["a.mp4"], scores=True), sources=at), tmp_path / "q.json")
+    done = report(tmp_path / "q.json", tmp_path / "r.html", truth=files[1])
+    assert "1 of 2 videos of the truth have no predictions: not shown" in done.notes
+    assert done.notes[-1] == "1 videos were not found or cannot be read: a.mp4"
+    (video,) = payload_of(done.path)["videos"]
+    assert video["src"] is None
+    assert video["notes"] == ["The video is at https://host/a.mp4, which this page does not load; choose its file."]
+    assert "secret" not in done.path.read_text("utf-8")
+    with pytest.raises(UsageError, match="is no folder; expected the one that the videos are in"):
+        report(files[0], tmp_path / "r.html", videos=tmp_path / "none")
+
+
+def test_nothing_is_left_of_a_page_that_cannot_be_written(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def full(_self: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=r"cannot be written \(No space left on device\)"):
+        report(files[0], out / "r.html")
+    assert list(out.iterdir()) == []
+
+
+def test_no_predictions_make_an_empty_page(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"version": "VERSION 1.3", "results": {}, "external_data": {}}')
+    done = report(tmp_path / "p.json", tmp_path / "r.html")
+    assert (done.videos, done.pages, payload_of(done.path)["videos"]) == (0, 1, [])
