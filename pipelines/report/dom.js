@@ -25,9 +25,12 @@ const round3 = (value) => Math.round(value * 1000) / 1000;
 
 // 75.25 -> 1:15.3
 function clock(seconds, digits = 1) {
-  const ticks = Math.round(Math.max(0, seconds) * 10 ** digits), unit = 10 ** digits;
-  const whole = Math.floor(ticks / unit), pad = (number) => String(number).padStart(2, '0');
-  const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  const ticks = Math.round(Math.max(0, seconds) * 10 ** digits),
+    unit = 10 ** digits;
+  const whole = Math.floor(ticks / unit),
+    pad = (number) => String(number).padStart(2, '0');
+  const hours = Math.floor(whole / 3600),
+    minutes = Math.floor(whole / 60) % 60;
   const rest = digits ? '.' + String(ticks % unit).padStart(digits, '0') : '';
   return (hours ? `${hours}:${pad(minutes)}` : `${minutes}`) + `:${pad(whole % 60)}${rest}`;
 }
@@ -39,7 +42,13 @@ function lasting(seconds) {
 const percent = (part) => (part === null ? '–' : `${(100 * part).toFixed(1)} %`);
 const many = (number, one, more = `${one}s`) => `${number.toLocaleString('en')} ${number === 1 ? one : more}`;
 
-const WORDS = {[HIT]: 'hit', [MISS]: 'miss', [FALSE_ALARM]: 'false alarm', [WRONG]: 'wrong class', [SHOWN]: 'prediction'};
+const WORDS = {
+  [HIT]: 'hit',
+  [MISS]: 'miss',
+  [FALSE_ALARM]: 'false alarm',
+  [WRONG]: 'wrong class',
+  [SHOWN]: 'prediction',
+};
 
 // The sign of a verdict: its colour and its form.
 function sign(verdict) {
@@ -52,7 +61,23 @@ let PALETTE = {};
 
 function readPalette() {
   const style = getComputedStyle(document.documentElement);
-  const names = ['ink', 'quiet', 'line', 'card', 'page', 'accent', 'curve', 'head', 'hit', 'miss', 'false', 'wrong', 'shown', 'band', 'kept'];
+  const names = [
+    'ink',
+    'quiet',
+    'line',
+    'card',
+    'page',
+    'accent',
+    'curve',
+    'head',
+    'hit',
+    'miss',
+    'false',
+    'wrong',
+    'shown',
+    'band',
+    'kept',
+  ];
   PALETTE = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   PALETTE.font = style.getPropertyValue('--font').trim();
 }

@@ -1,7 +1,13 @@
 // The timeline: a lane for each class with truth above, prediction below and the curve of scores; an axis, an overview.
 // What stands still is drawn on one canvas, the playhead and the pointer's line on another above it.
 
-const AXIS = 26, BAR = 13, CURVE = 22, PAD = 7, GUTTER = 176, OVERVIEW = 34, RIGHT = 10;
+const AXIS = 26,
+  BAR = 13,
+  CURVE = 22,
+  PAD = 7,
+  GUTTER = 176,
+  OVERVIEW = 34,
+  RIGHT = 10;
 const TICKS_S = [0.04, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 class Lanes {
@@ -28,12 +34,16 @@ class Lanes {
 
   // Which lanes there are; call after each change of what is shown.
   arrange(labels) {
-    const {video} = this, curves = video.curves || video.fixed.length > 0;
+    const {video} = this,
+      curves = video.curves || video.fixed.length > 0;
     this.shape = {truth: Boolean(video.truth), curve: Boolean(curves)};
     this.shape.height = 2 * PAD + BAR + (this.shape.truth ? BAR + 3 : 0) + (this.shape.curve ? CURVE + 4 : 0);
     const mine = (items, label) => items.filter((item) => item.label === label).sort((a, b) => a.start - b.start);
     this.rows = labels.map((label) => ({
-      label, truth: mine(video.truth || [], label), shown: mine(video.shown, label), curve: video.curves && video.curves.rows.get(label),
+      label,
+      truth: mine(video.truth || [], label),
+      shown: mine(video.shown, label),
+      curve: video.curves && video.curves.rows.get(label),
     }));
     this.layOut();
   }
@@ -71,8 +81,10 @@ class Lanes {
   // ---- moving
 
   move(from, to) {
-    const whole = this.video.durationS, least = Math.min(whole, Math.max(4 * this.video.frameS, 0.2));
-    const length = clamp(to - from, least, whole), begin = clamp(from, 0, whole - length);
+    const whole = this.video.durationS,
+      least = Math.min(whole, Math.max(4 * this.video.frameS, 0.2));
+    const length = clamp(to - from, least, whole),
+      begin = clamp(from, 0, whole - length);
     this.view = {from: begin, to: begin + length};
     this.draw();
   }
@@ -89,7 +101,8 @@ class Lanes {
 
   // Brings a span into view, with something on both sides where it is long.
   reveal(start, stop) {
-    const {from, to} = this.view, length = to - from;
+    const {from, to} = this.view,
+      length = to - from;
     if (start < from || start > to - 0.02 * length) this.move(start - 0.2 * length, start + 0.8 * length);
     else if (stop - start > length) this.move(start - 0.1 * (stop - start), stop + 0.1 * (stop - start));
   }
@@ -97,7 +110,9 @@ class Lanes {
   revealRow(label) {
     const number = this.rows.findIndex((row) => row.label === label);
     if (number < 0) return;
-    const top = number * this.shape.height, room = this.height - AXIS, at = this.scroller.scrollTop;
+    const top = number * this.shape.height,
+      room = this.height - AXIS,
+      at = this.scroller.scrollTop;
     if (top < at || top + this.shape.height > at + room) this.scroller.scrollTop = top - room / 3;
   }
 
@@ -108,7 +123,7 @@ class Lanes {
     const context = sharp(this.canvas, this.width, this.height);
     context.font = `12px ${PALETTE.font}`;
     context.textBaseline = 'middle';
-    const pens = patterns(context);
+    const pens = (this.pens ||= patterns(context));
     const step = tickStep(this.view.to - this.view.from, (this.width - GUTTER) / 90);
     this.rows.forEach((_, number) => this.drawBand(context, number));
     this.drawGrid(context, step);
@@ -142,7 +157,11 @@ class Lanes {
   drawRow(context, pens, row, y) {
     const {shape, width} = this;
     context.fillStyle = PALETTE.ink;
-    context.fillText(fitted(context, this.acts.className(row.label), GUTTER - (shape.truth ? 58 : 24)), 12, y + PAD + BAR / 2 + (shape.truth ? 8 : 0));
+    context.fillText(
+      fitted(context, this.acts.className(row.label), GUTTER - (shape.truth ? 58 : 24)),
+      12,
+      y + PAD + BAR / 2 + (shape.truth ? 8 : 0),
+    );
     this.drawSmallPrint(context, row, y);
     context.save();
     context.beginPath();
@@ -165,10 +184,12 @@ class Lanes {
   }
 
   drawBars(context, pens, items, y) {
-    const {from, to} = this.view, thin = new Columns();
+    const {from, to} = this.view,
+      thin = new Columns();
     for (const item of items) {
       if (item.stop < from || item.start > to) continue;
-      const left = this.x(item.start), width = this.x(item.stop) - left - 0.5;
+      const left = this.x(item.start),
+        width = this.x(item.stop) - left - 0.5;
       if (width >= 4 || item === this.acts.selected()) this.drawBar(context, pens, item, left, y, Math.max(width, 2));
       else thin.add(item.verdict, left, Math.max(width, item.verdict === MISS ? 1 : 1.5));
     }
@@ -176,7 +197,8 @@ class Lanes {
   }
 
   drawBar(context, pens, item, left, y, width) {
-    const review = this.acts.reviewOf(item), verdict = item.verdict;
+    const review = this.acts.reviewOf(item),
+      verdict = item.verdict;
     context.globalAlpha = review && review.state === 'rejected' ? 0.35 : 1;
     paintBar(context, pens, verdict, left, y, width, BAR);
     if (width > 40 && item.score !== null && item.side === 'predicted' && (verdict === HIT || verdict === SHOWN)) {
@@ -203,7 +225,8 @@ class Lanes {
     context.fillStyle = PALETTE.kept;
     for (const {label, start, stop} of this.acts.kept(this.video)) {
       if (label !== row.label) continue;
-      const left = this.x(start), right = this.x(stop);
+      const left = this.x(start),
+        right = this.x(stop);
       context.fillRect(left, below, Math.max(right - left, 2), 3);
       context.fillRect(left - 1, below - 4, 2, 7);
       context.fillRect(right - 1, below - 4, 2, 7);
@@ -212,7 +235,8 @@ class Lanes {
 
   // The curve of a class by columns of pixels: the most of each, so that no peak is lost.
   drawCurve(context, row, y) {
-    const columns = this.columnsOf(row), level = (value) => y + CURVE - (value / this.peak) * (CURVE - 1);
+    const columns = this.columnsOf(row),
+      level = (value) => y + CURVE - (value / this.peak) * (CURVE - 1);
     context.fillStyle = context.strokeStyle = PALETTE.curve;
     if (this.isDense()) this.fillColumns(context, columns, y, level);
     else this.traceColumns(context, columns, y, level);
@@ -224,16 +248,21 @@ class Lanes {
 
   // Whether many steps share a pixel: then a line would be a thicket, and slow.
   isDense() {
-    const {curves, durationS} = this.video, {from, to} = this.view;
+    const {curves, durationS} = this.video,
+      {from, to} = this.view;
     return Boolean(curves) && (curves.edges.length * (to - from)) / durationS > this.width;
   }
 
   fillColumns(context, columns, y, level) {
     context.globalAlpha = 0.55;
-    columns.forEach((value, i) => {
-      const top = Math.round(level(value));
-      context.fillRect(GUTTER + i, top, 1, y + CURVE - top);
-    });
+    let from = 0;
+    for (let i = 1; i <= columns.length; i++) {
+      // columns of equal height together
+      const top = Math.round(level(columns[from]));
+      if (i < columns.length && Math.round(level(columns[i])) === top) continue;
+      context.fillRect(GUTTER + from, top, i - from, y + CURVE - top);
+      from = i;
+    }
     context.globalAlpha = 1;
   }
 
@@ -280,7 +309,11 @@ class Lanes {
   }
 
   fixedOf(label) {
-    if (!this.envelopes.has(label)) this.envelopes.set(label, this.video.fixed.filter((item) => item.label === label));
+    if (!this.envelopes.has(label))
+      this.envelopes.set(
+        label,
+        this.video.fixed.filter((item) => item.label === label),
+      );
     return this.envelopes.get(label);
   }
 
@@ -305,16 +338,19 @@ class Lanes {
   // The whole video on a small strip: where the scores are high, where errors are, and what is in view.
   drawOverview() {
     const context = sharp(this.overview, this.width, OVERVIEW);
-    const span = this.width - GUTTER - RIGHT, x = (second) => GUTTER + (second / this.video.durationS) * span;
+    const span = this.width - GUTTER - RIGHT,
+      x = (second) => GUTTER + (second / this.video.durationS) * span;
     context.font = `11px ${PALETTE.font}`;
     context.textBaseline = 'middle';
     context.fillStyle = PALETTE.quiet;
     context.fillText('whole video', 12, OVERVIEW / 2);
     context.fillStyle = PALETTE.band;
     context.fillRect(GUTTER, 6, span, OVERVIEW - 12);
-    const errors = new Columns(), right = new Columns();
+    const errors = new Columns(),
+      right = new Columns();
     for (const row of this.rows) {
-      for (const item of row.truth) if (item.verdict === MISS) errors.add(MISS, x(item.start), x(item.stop) - x(item.start));
+      for (const item of row.truth)
+        if (item.verdict === MISS) errors.add(MISS, x(item.start), x(item.stop) - x(item.start));
       for (const item of row.shown) {
         const columns = item.verdict === HIT || item.verdict === SHOWN ? right : errors;
         columns.add(item.verdict, x(item.start), x(item.stop) - x(item.start));
@@ -322,7 +358,9 @@ class Lanes {
     }
     errors.fill(context, 8, 8);
     right.fill(context, 18, 8);
-    const {from, to} = this.view, left = x(from), end = x(to);
+    const {from, to} = this.view,
+      left = x(from),
+      end = x(to);
     context.fillStyle = PALETTE.page;
     context.globalAlpha = 0.65;
     context.fillRect(GUTTER, 4, left - GUTTER, OVERVIEW - 8);
@@ -363,11 +401,15 @@ class Lanes {
 
   itemAt(x, y) {
     if (x < GUTTER || y < AXIS) return null;
-    const number = Math.floor((y - AXIS + this.scroller.scrollTop) / this.shape.height), row = this.rows[number];
+    const number = Math.floor((y - AXIS + this.scroller.scrollTop) / this.shape.height),
+      row = this.rows[number];
     if (!row) return null;
-    const within = y - this.rowY(number), truthEnds = this.barY('predicted') - 1;
+    const within = y - this.rowY(number),
+      truthEnds = this.barY('predicted') - 1;
     const items = this.shape.truth && within < truthEnds ? row.truth : row.shown;
-    const hit = items.filter((item) => x >= this.x(item.start) - 2 && x <= Math.max(this.x(item.stop), this.x(item.start) + 2) + 1);
+    const hit = items.filter(
+      (item) => x >= this.x(item.start) - 2 && x <= Math.max(this.x(item.stop), this.x(item.start) + 2) + 1,
+    );
     return hit.sort((a, b) => a.stop - a.start - (b.stop - b.start))[0] || null;
   }
 
@@ -383,7 +425,10 @@ class Lanes {
       overview.setPointerCapture(event.pointerId);
       this.jump(event);
     });
-    overview.addEventListener('pointermove', (event) => overview.hasPointerCapture(event.pointerId) && this.jump(event));
+    overview.addEventListener(
+      'pointermove',
+      (event) => overview.hasPointerCapture(event.pointerId) && this.jump(event),
+    );
     overview.addEventListener('wheel', (event) => this.onWheel(event, true), {passive: false});
   }
 
@@ -396,7 +441,10 @@ class Lanes {
     const {x, y} = this.place(event);
     if (event.ctrlKey || event.metaKey || always || (y < AXIS && !event.shiftKey)) {
       event.preventDefault();
-      this.zoom(Math.exp(clamp(event.deltaY, -200, 200) * 0.004), always ? undefined : clamp(this.second(x), this.view.from, this.view.to));
+      this.zoom(
+        Math.exp(clamp(event.deltaY, -200, 200) * 0.004),
+        always ? undefined : clamp(this.second(x), this.view.from, this.view.to),
+      );
     } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
       event.preventDefault();
       this.pan((event.deltaX || event.deltaY) / this.width);
@@ -416,7 +464,8 @@ class Lanes {
     const {x, y} = this.place(event);
     this.pointerX = x;
     if (this.drag) {
-      const away = x - this.drag.x, {from, to} = this.drag;
+      const away = x - this.drag.x,
+        {from, to} = this.drag;
       this.drag.moved ||= Math.abs(away) > 4;
       if (this.drag.scrub) this.acts.seek(this.second(Math.max(x, GUTTER)));
       else if (this.drag.moved) {
@@ -429,7 +478,8 @@ class Lanes {
   }
 
   onUp(event) {
-    const {x, y} = this.place(event), drag = this.drag;
+    const {x, y} = this.place(event),
+      drag = this.drag;
     this.drag = null;
     if (!drag || drag.moved || drag.scrub) return;
     const item = this.itemAt(x, y);
@@ -444,7 +494,8 @@ class Lanes {
   }
 
   jump(event) {
-    const box = this.overview.getBoundingClientRect(), {from, to} = this.view;
+    const box = this.overview.getBoundingClientRect(),
+      {from, to} = this.view;
     const part = (event.clientX - box.left - GUTTER) / (this.width - GUTTER - RIGHT);
     const middle = part * this.video.durationS;
     if (to - from < this.video.durationS * 0.999) this.move(middle - (to - from) / 2, middle + (to - from) / 2);
@@ -466,7 +517,8 @@ class Lanes {
 // The height of the curves: the highest score of the video, 0 to 255, so that low ones can be told apart.
 function peakOf(video) {
   let peak = 1;
-  for (const {values} of video.curves ? video.curves.rows.values() : []) for (const value of values) if (value > peak) peak = value;
+  for (const {values} of video.curves ? video.curves.rows.values() : [])
+    for (const value of values) if (value > peak) peak = value;
   if (!video.curves) for (const {score} of video.fixed) if (score * 255 > peak) peak = score * 255;
   return peak;
 }
@@ -486,8 +538,9 @@ class Columns {
   fill(context, y, height) {
     for (const [verdict, columns] of this.verdicts) {
       context.fillStyle = PALETTE[verdict];
-      for (let from = columns.indexOf(1); from >= 0; ) {
-        const end = columns.indexOf(0, from), to = end < 0 ? columns.length : end;
+      for (let from = columns.indexOf(1); from >= 0;) {
+        const end = columns.indexOf(0, from),
+          to = end < 0 ? columns.length : end;
         context.fillRect(from, y, to - from, height);
         from = columns.indexOf(1, to);
       }
@@ -502,7 +555,8 @@ function tickStep(length, most) {
 function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   let letters = Array.from(text).slice(0, 60);
-  while (letters.length > 1 && context.measureText(letters.join('') + '…').width > width) letters = letters.slice(0, -1);
+  while (letters.length > 1 && context.measureText(letters.join('') + '…').width > width)
+    letters = letters.slice(0, -1);
   return letters.join('') + '…';
 }
 
@@ -510,7 +564,8 @@ function fitted(context, text, width) {
 
 function patterns(context) {
   const tile = (size, paint) => {
-    const ratio = 2, canvas = document.createElement('canvas');
+    const ratio = 2,
+      canvas = document.createElement('canvas');
     canvas.width = canvas.height = size * ratio;
     const pen = canvas.getContext('2d');
     pen.scale(ratio, ratio);

@@ -1,36 +1,68 @@
 // The page: what is chosen, what follows from it, and what keys and buttons do.
 
-const DATA_TEXT = $('data').textContent, DATA = JSON.parse(DATA_TEXT);
+const DATA_TEXT = $('data').textContent,
+  DATA = JSON.parse(DATA_TEXT);
 const VIDEOS = DATA.videos.map(readVideo);
 const HAS_TRUTH = VIDEOS.some((video) => video.truth);
 const MOST_ROWS = 100; // of the list at once
 
 const state = {
-  threshold: DATA.threshold, tiou: DATA.tiou, only: -1, allClasses: false, video: null, selected: null,
-  list: HAS_TRUTH ? 'errors' : 'score', rows: MOST_ROWS, order: HAS_TRUTH || DATA.pages ? 'worst' : 'name',
+  threshold: DATA.threshold,
+  tiou: DATA.tiou,
+  only: -1,
+  allClasses: false,
+  video: null,
+  selected: null,
+  list: HAS_TRUTH ? 'errors' : 'score',
+  rows: MOST_ROWS,
+  order: HAS_TRUTH || DATA.pages ? 'worst' : 'name',
 };
 
 const className = (label) => DATA.classes[label] ?? 'no label';
 const isShown = (item) => state.only < 0 || item.label === state.only;
 const review = new Review(DATA_TEXT, () => afterReview());
 
-const player = VIDEOS.length ? new Player({
-  moved, className, threshold: () => state.threshold, reason: (text) => showNotes($('video-notes'), [...(state.video.raw.notes || []), text]),
-}) : null;
-const lanes = VIDEOS.length ? new Lanes({
-  seek: (second) => player.seek(second), select, describe, className,
-  reviewOf: (item) => review.of(state.video, item), kept: (video) => review.kept(video),
-  time: () => player.second, threshold: () => state.threshold, selected: () => state.selected,
-}) : null;
+const player = VIDEOS.length
+  ? new Player({
+      moved,
+      className,
+      threshold: () => state.threshold,
+      reason: (text) => showNotes($('video-notes'), [...(state.video.raw.notes || []), text]),
+    })
+  : null;
+const lanes = VIDEOS.length
+  ? new Lanes({
+      seek: (second) => player.seek(second),
+      select,
+      describe,
+      className,
+      reviewOf: (item) => review.of(state.video, item),
+      kept: (video) => review.kept(video),
+      time: () => player.second,
+      threshold: () => state.threshold,
+      selected: () => state.selected,
+    })
+  : null;
 
 // ---- head
 
-const FIGURES = {average_map: 'Average mAP', map: 'mAP', accuracy: 'Accuracy', mean_class_accuracy: 'Mean class accuracy', auc: 'AUC', edit: 'Edit'};
+const FIGURES = {
+  average_map: 'Average mAP',
+  map: 'mAP',
+  accuracy: 'Accuracy',
+  mean_class_accuracy: 'Mean class accuracy',
+  auc: 'AUC',
+  edit: 'Edit',
+};
 const IN_PERCENT = /^(auc|edit|f1_\d+)$/;
 
 function figureName(key) {
   const [, kind, number] = /^(ar_at|top|f1|gap)_(\d+)$/.exec(key) || [];
-  return FIGURES[key] || {ar_at: `AR@${number}`, top: `Top ${number}`, f1: `F1@${number}`, gap: `GAP@${number}`}[kind] || key.replaceAll('_', ' ');
+  return (
+    FIGURES[key] ||
+    {ar_at: `AR@${number}`, top: `Top ${number}`, f1: `F1@${number}`, gap: `GAP@${number}`}[kind] ||
+    key.replaceAll('_', ' ')
+  );
 }
 
 function figure(key, value) {
@@ -40,20 +72,37 @@ function figure(key, value) {
 }
 
 function showHead() {
-  const kinds = {localize: 'Localization', label: 'Labels, step by step', classify: 'Classification', detect: 'Detection'};
+  const kinds = {
+    localize: 'Localization',
+    label: 'Labels, step by step',
+    classify: 'Classification',
+    detect: 'Detection',
+  };
   $('title').textContent = DATA.title;
   $('kind').textContent = kinds[DATA.task] || 'Report';
   if (safeLink(DATA.index)) Object.assign($('home'), {href: DATA.index, hidden: false});
-  const videos = DATA.pages || VIDEOS, hours = videos.reduce((sum, {durationS, duration_s}) => sum + (durationS ?? duration_s ?? 0), 0);
-  const parts = [many(videos.length, 'video'), clock(hours, 0), many(DATA.classes.length, 'class', 'classes'), `made ${DATA.made}`];
+  const videos = DATA.pages || VIDEOS,
+    hours = videos.reduce((sum, {durationS, duration_s}) => sum + (durationS ?? duration_s ?? 0), 0);
+  const parts = [
+    many(videos.length, 'video'),
+    clock(hours, 0),
+    many(DATA.classes.length, 'class', 'classes'),
+    `made ${DATA.made}`,
+  ];
   $('subtitle').textContent = parts.join('  ·  ');
   const figures = Object.entries(DATA.metrics || {}).slice(0, 6);
-  $('metrics').replaceChildren(...figures.map(([key, value]) => make('div', {}, make('dt', {}, figureName(key)), make('dd', {}, figure(key, value)))));
+  $('metrics').replaceChildren(
+    ...figures.map(([key, value]) =>
+      make('div', {}, make('dt', {}, figureName(key)), make('dd', {}, figure(key, value))),
+    ),
+  );
   if (DATA.protocol) $('metrics').setAttribute('title', `Protocol: ${DATA.protocol}`);
   showNotes($('notes'), DATA.notes);
   const facts = [...(DATA.protocol ? [['protocol', DATA.protocol]] : []), ...(DATA.provenance || [])];
   $('provenance').hidden = !facts.length;
-  $('facts').replaceChildren(...facts.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))));
+  $('facts').replaceChildren(
+    ...facts.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))),
+  );
 }
 
 function showNotes(host, notes) {
@@ -92,16 +141,32 @@ function later(task, wait = 120) {
 function countEntries(counts, truth) {
   if (!truth) return [[SHOWN, counts.shown, counts.shown === 1 ? 'prediction' : 'predictions']];
   const name = (number, one, more = `${one}s`) => (number === 1 ? one : more);
-  return [[HIT, counts.hits, name(counts.hits, 'hit')], [MISS, counts.misses, name(counts.misses, 'miss', 'misses')],
-    [FALSE_ALARM, counts.false_alarms, name(counts.false_alarms, 'false alarm')], [WRONG, counts.wrong_class, 'wrong class']];
+  return [
+    [HIT, counts.hits, name(counts.hits, 'hit')],
+    [MISS, counts.misses, name(counts.misses, 'miss', 'misses')],
+    [FALSE_ALARM, counts.false_alarms, name(counts.false_alarms, 'false alarm')],
+    [WRONG, counts.wrong_class, 'wrong class'],
+  ];
 }
 
 function showCounts() {
-  const rows = DATA.pages ? overviewRows() : VIDEOS.map((video) => video.counts), truth = HAS_TRUTH || rows.some((row) => row.truth);
+  const rows = DATA.pages ? overviewRows() : VIDEOS.map((video) => video.counts),
+    truth = HAS_TRUTH || rows.some((row) => row.truth);
   const sum = summed(rows);
-  const signs = countEntries(sum, truth).map(([verdict, number, name]) => make('div', {}, make('dt', {}, sign(verdict), name), make('dd', {}, number.toLocaleString('en'))));
-  const figures = truth ? [['precision', sum.precision], ['recall', sum.recall], ['F1', sum.f1]] : [];
-  $('counts').replaceChildren(...signs, ...figures.map(([name, part]) => make('div', {class: 'rate'}, make('dt', {}, name), make('dd', {}, percent(part)))));
+  const signs = countEntries(sum, truth).map(([verdict, number, name]) =>
+    make('div', {}, make('dt', {}, sign(verdict), name), make('dd', {}, number.toLocaleString('en'))),
+  );
+  const figures = truth
+    ? [
+        ['precision', sum.precision],
+        ['recall', sum.recall],
+        ['F1', sum.f1],
+      ]
+    : [];
+  $('counts').replaceChildren(
+    ...signs,
+    ...figures.map(([name, part]) => make('div', {class: 'rate'}, make('dt', {}, name), make('dd', {}, percent(part)))),
+  );
   $('threshold-value').textContent = state.threshold.toFixed(2);
 }
 
@@ -109,12 +174,17 @@ function showVideo(list = showList) {
   const {video} = state;
   if (!video) return;
   const {precision, recall} = rates(video.counts.hits, video.counts.judged, video.counts.truths);
-  const words = countEntries(video.counts, video.truth).map(([, number, name]) => `${number.toLocaleString('en')} ${name}`);
+  const words = countEntries(video.counts, video.truth).map(
+    ([, number, name]) => `${number.toLocaleString('en')} ${name}`,
+  );
   if (video.truth) words.push(`precision ${percent(precision)}`, `recall ${percent(recall)}`);
   $('video-counts').textContent = words.join('  ·  ');
   lanes.arrange(labelsOf(video));
   lanes.draw();
-  $('lanes').setAttribute('aria-label', `Timeline of ${video.id}: ${words.join(', ')}. Arrows move it, plus and minus zoom. The list beside the player says the same in words.`);
+  $('lanes').setAttribute(
+    'aria-label',
+    `Timeline of ${video.id}: ${words.join(', ')}. Arrows move it, plus and minus zoom. The list beside the player says the same in words.`,
+  );
   state.listed = listed();
   list();
   showActive();
@@ -125,7 +195,11 @@ function showVideo(list = showList) {
 function labelsOf(video) {
   if (state.only >= 0) return [state.only];
   if (state.allClasses) return DATA.classes.map((_, label) => label);
-  const labels = [...(video.truth || []), ...video.shown, ...(video.atFirst ||= predictedAt(video, DATA.threshold))].map(({label}) => label);
+  const labels = [
+    ...(video.truth || []),
+    ...video.shown,
+    ...(video.atFirst ||= predictedAt(video, DATA.threshold)),
+  ].map(({label}) => label);
   return [...new Set(labels)].sort((a, b) => a - b);
 }
 
@@ -133,56 +207,17 @@ function showPlots() {
   $('plots').hidden = !HAS_TRUTH;
   if (!HAS_TRUTH) return;
   if (state.swept !== state.tiou) [state.points, state.swept] = [precisionRecall(VIDEOS, state.tiou), state.tiou];
-  plotPrecisionRecall($('plot-curve'), state.points, state.only, summed(VIDEOS.map((video) => video.counts)), className);
+  plotPrecisionRecall(
+    $('plot-curve'),
+    state.points,
+    state.only,
+    summed(VIDEOS.map((video) => video.counts)),
+    className,
+  );
   plotConfusion($('plot-confusion'), confusion(VIDEOS, state.tiou), className);
   const buckets = recallByDuration(VIDEOS, state.only);
   $('durations').hidden = !buckets.length;
   plotDurations($('plot-durations'), buckets);
-}
-
-// ---- the list of videos
-
-function overviewRows() {
-  const mine = VIDEOS.map((video) => ({
-    id: video.id, href: `#/${encodeURIComponent(video.id)}`, durationS: video.durationS, truth: Boolean(video.truth), video,
-    strip: (video.strip ||= stripOf(video)), ...video.counts,
-  }));
-  const pages = (DATA.pages || []).map((page) => (page.row ||= pageRow(page)));
-  const errors = (row) => (row.misses || 0) + (row.false_alarms || 0) + (row.wrong_class || 0);
-  const orders = {worst: (a, b) => errors(b) - errors(a), longest: (a, b) => b.durationS - a.durationS, name: (a, b) => a.id.localeCompare(b.id, 'en', {numeric: true}), most: (a, b) => b.shown - a.shown};
-  return [...mine, ...pages].sort(orders[state.order] || orders.name);
-}
-
-// A video with a page of its own, whose counts are those that the report was made with.
-function pageRow({id, href, duration_s: durationS, strip, hits, misses, false_alarms, wrong, shown}) {
-  const truth = Number.isFinite(misses), all = shown ?? (hits || 0) + (wrong || 0) + (false_alarms || 0);
-  const counts = {hits, misses, false_alarms, wrong_class: wrong, shown: all, judged: truth ? all : 0, truths: truth ? hits + misses : 0};
-  return {id, href: safeLink(href), durationS, strip: bytesOf(strip || ''), truth, ...counts};
-}
-
-function showVideos() {
-  const rows = overviewRows();
-  $('videos').hidden = rows.length < 2 && !DATA.pages;
-  if ($('videos').hidden) return;
-  const truth = rows.some((row) => row.truth);
-  const names = truth ? [[HIT, 'hits'], [MISS, 'misses'], [FALSE_ALARM, 'false alarms'], [WRONG, 'wrong class']] : [[SHOWN, 'predictions']];
-  $('videos-title').textContent = many(rows.length, 'video');
-  $('videos-head').replaceChildren(make('tr', {}, make('th', {scope: 'col'}, 'Video'), make('th', {scope: 'col'}, 'Scores over time'), make('th', {scope: 'col', class: 'number'}, 'Length'),
-    ...names.map(([verdict, name]) => make('th', {scope: 'col', class: 'number'}, sign(verdict), name))));
-  const lines = rows.map((row) => {
-    const canvas = make('canvas', {class: 'strip', 'aria-hidden': 'true'});
-    const line = make('tr', {class: row.video && row.video === state.video ? 'current' : '', click: (event) => event.target.closest('a') || go(row.href)},
-      make('th', {scope: 'row'}, make('a', {href: row.href, 'aria-current': row.video && row.video === state.video ? 'true' : null}, row.id)), make('td', {}, canvas),
-      make('td', {class: 'number'}, clock(row.durationS, 0)), ...countEntries(row, truth).map(([, number]) => make('td', {class: 'number'}, row.truth === truth ? (number ?? 0).toLocaleString('en') : '–')));
-    return {line, canvas, row};
-  });
-  $('videos-rows').replaceChildren(...lines.map(({line}) => line));
-  const most = rows.reduce((peak, {strip}) => strip.reduce((a, b) => Math.max(a, b), peak), 1);
-  for (const {canvas, row} of lines) if (row.strip.length) heatStrip(canvas, row.strip, most);
-}
-
-function go(href) {
-  if (href) location.href = href;
 }
 
 // ---- one video
@@ -197,7 +232,8 @@ function openVideo(video) {
   showNotes($('video-notes'), video.raw.notes);
   lanes.show(video);
   player.open(video);
-  if (video.raw.src === null && video.raw.notes && video.raw.notes.length) $('missing-reason').textContent = video.raw.notes[0];
+  if (video.raw.src === null && video.raw.notes && video.raw.notes.length)
+    $('missing-reason').textContent = video.raw.notes[0];
   showVideos();
   showVideo();
 }
@@ -221,14 +257,23 @@ function moved(second) {
 
 // What goes on in the frame that is shown, as chips: truth first.
 function showActive() {
-  const {second} = player, end = second + state.video.frameS; // of the frame that is shown
+  const {second} = player,
+    end = second + state.video.frameS; // of the frame that is shown
   const now = itemsOf(state.video).filter((item) => isShown(item) && item.start < end && item.stop > second);
   const key = now.map((item) => `${item.key}${item.verdict}`).join();
   if (key === state.active && key !== '') return;
   state.active = key;
-  const chip = (item) => make('button', {type: 'button', class: `chip ${item.side}`, click: () => select(item), title: tellItem(item)},
-    sign(item.verdict), make('span', {class: 'label'}, className(item.label)), make('span', {class: 'quiet'}, item.side === 'truth' ? 'truth' : item.score.toFixed(2)));
-  $('active').replaceChildren(...(now.length ? now.slice(0, 24).map(chip) : [make('span', {class: 'quiet small'}, 'Nothing at this moment')]));
+  const chip = (item) =>
+    make(
+      'button',
+      {type: 'button', class: `chip ${item.side}`, click: () => select(item), title: tellItem(item)},
+      sign(item.verdict),
+      make('span', {class: 'label'}, className(item.label)),
+      make('span', {class: 'quiet'}, item.side === 'truth' ? 'truth' : item.score.toFixed(2)),
+    );
+  $('active').replaceChildren(
+    ...(now.length ? now.slice(0, 24).map(chip) : [make('span', {class: 'quiet small'}, 'Nothing at this moment')]),
+  );
 }
 
 function showStill(second) {
@@ -238,177 +283,46 @@ function showStill(second) {
 }
 
 function nearestThumb(second, from, to) {
-  const within = (state.video.raw.thumbs || []).filter((thumb) => thumb.second >= from && thumb.second <= to && /^data:image\//.test(thumb.image));
-  return within.reduce((best, thumb) => (!best || Math.abs(thumb.second - second) < Math.abs(best.second - second) ? thumb : best), null);
-}
-
-// ---- items in words
-
-function tellItem(item) {
-  const word = item.side === 'truth' ? (item.verdict === MISS ? 'miss' : 'truth') : WORDS[item.verdict];
-  return `${word}: ${className(item.label)}, ${clock(item.start)} to ${clock(item.stop)}`;
-}
-
-function describe(item) {
-  const fact = (name, value) => make('div', {}, make('dt', {}, name), make('dd', {}, value));
-  const verdict = item.side === 'truth' ? (item.verdict === HIT ? 'truth, found' : 'miss: not found') : WORDS[item.verdict];
-  const facts = [fact('time', item.box ? clock(item.second, 2) : `${clock(item.start, 2)} – ${clock(item.stop, 2)}`)];
-  if (!item.box) facts.push(fact('length', lasting(item.stop - item.start)));
-  if (item.score !== null) facts.push(fact('score', item.score.toFixed(3)));
-  if (item.partner) facts.push(fact(item.box ? 'IoU' : 'tIoU', item.overlap.toFixed(2)));
-  if (item.verdict === WRONG) facts.push(fact('truth', className(item.partner.label)));
-  return [make('p', {class: 'tip-title'}, sign(item.verdict), className(item.label)), make('p', {class: 'quiet'}, verdict), make('dl', {}, ...facts)];
-}
-
-// ---- the list of errors and segments
-
-const LISTS = {
-  errors: ['Errors, worst first', (video) => errorsOf(video)],
-  time: ['Errors, in order of time', (video) => errorsOf(video).sort((a, b) => a.start - b.start)],
-  score: ['Predictions, highest score first', (video) => [...video.shown].sort((a, b) => b.score - a.score)],
-  all: ['Everything, in order of time', (video) => itemsOf(video).sort((a, b) => a.start - b.start || (a.side < b.side ? 1 : -1))],
-};
-
-// A video without truth has no errors: its predictions are listed.
-function listKind() {
-  return state.video.truth || state.list === 'all' ? state.list : 'score';
-}
-
-function listed() {
-  return LISTS[listKind()][1](state.video).filter(isShown);
-}
-
-function showList() {
-  const items = (state.listed = listed()), rows = items.slice(0, state.rows);
-  const kind = listKind(), errors = kind === 'errors' || kind === 'time';
-  $('list-title').textContent = many(items.length, errors ? 'error' : kind === 'score' ? 'prediction' : 'segment');
-  const more = items.length > rows.length ? make('li', {class: 'more'}, make('button', {type: 'button', class: 'button', click: showMore}, `Show more of ${items.length.toLocaleString('en')}`)) : null;
-  const none = items.length ? null : make('li', {class: 'none quiet'}, errors ? 'No errors at this threshold.' : 'Nothing reaches this threshold.');
-  const focused = $('list').contains(document.activeElement) && document.activeElement.dataset.focus;
-  $('list').replaceChildren(...[...rows.map(listRow), more, none].filter(Boolean));
-  const again = focused && $('list').querySelector(`[data-focus="${CSS.escape(focused)}"]`);
-  if (again) again.focus({preventScroll: true}); // the list is made anew, the focus stays
-  showReviewState();
-}
-
-function showMore() {
-  state.rows += MOST_ROWS;
-  showList();
-}
-
-function listRow(item) {
-  const decision = review.of(state.video, item), kind = item.side === 'truth' && item.verdict === HIT ? 'truth' : WORDS[item.verdict];
-  const thumb = nearestThumb((item.start + item.stop) / 2, item.start, item.stop);
-  const picture = thumb ? make('img', {src: thumb.image, alt: '', loading: 'lazy'}) : make('span', {class: `blank ${item.verdict}`}, sign(item.verdict));
-  const told = item.verdict === WRONG ? `${kind}, truth is ${className(item.partner.label)}` : kind;
-  const {start, stop} = decision || item;
-  const time = item.box ? clock(item.second, 2) : `${clock(start)} – ${clock(stop)}`;
-  const button = make('button', {type: 'button', class: 'row-main', click: () => select(item), 'data-focus': item.key, 'aria-current': state.selected === item ? 'true' : null},
-    make('span', {class: 'thumb'}, picture),
-    make('span', {class: 'words'}, make('span', {class: 'label'}, className(item.label)), make('span', {class: 'kind'}, sign(item.verdict), told),
-      make('span', {class: 'quiet'}, `${time}  ·  ${item.score === null ? lasting(stop - start) : `score ${item.score.toFixed(2)}`}`)));
-  const marks = item.box ? [] : [judgeButton(item, decision, 'accepted', 'Accept', 'M4 10.5 8.2 15 16 5.5'), judgeButton(item, decision, 'rejected', 'Reject', 'M5 5 15 15M15 5 5 15')];
-  return make('li', {class: `${decision ? decision.state : ''} ${state.selected === item ? 'current' : ''}`}, button, make('span', {class: 'marks'}, ...marks));
-}
-
-function judgeButton(item, decision, value, name, path) {
-  const pressed = Boolean(decision && decision.state === value);
-  return make('button', {type: 'button', class: `icon ${value}`, 'aria-pressed': String(pressed), 'aria-label': `${name} ${tellItem(item)}`, title: name, 'data-focus': `${value} ${item.key}`, click: () => decide(item, pressed ? null : value)},
-    draw('svg', {viewBox: '0 0 20 20', 'aria-hidden': 'true'}, draw('path', {d: path, class: 'stroke'})));
-}
-
-function select(item, focus = false) {
-  state.selected = item;
-  player.seek(item.box ? item.second : (review.of(state.video, item) || item).start);
-  lanes.revealRow(item.label);
-  lanes.reveal(item.start, item.stop);
-  const place = state.listed.indexOf(item);
-  if (place >= state.rows) state.rows = place + 1;
-  showList();
-  lanes.draw();
-  const row = $('list').querySelector(`[data-focus="${CSS.escape(item.key)}"]`);
-  if (row) {
-    const top = row.parentElement.offsetTop - $('list').offsetTop;
-    if (top < $('list').scrollTop || top + row.offsetHeight > $('list').scrollTop + $('list').clientHeight) $('list').scrollTop = top - 40;
-    if (focus) row.focus({preventScroll: true});
-  }
-  say(tellItem(item));
-}
-
-function selectNext(by) {
-  const items = state.listed || [];
-  if (!items.length) return;
-  const at = items.indexOf(state.selected);
-  select(items[at < 0 ? (by > 0 ? 0 : items.length - 1) : clamp(at + by, 0, items.length - 1)], $('list').contains(document.activeElement));
-}
-
-// ---- review
-
-function decide(item, value) {
-  if (!item || item.box) return say(item ? 'Boxes can be looked at here, not reviewed.' : 'Select a segment first: click it, or press J.', true);
-  review.decide(state.video, item, value);
-  say(`${value || 'undecided'}: ${className(item.label)}, ${clock(item.start)}. Z undoes.`);
-}
-
-function trim(end) {
-  const item = state.selected;
-  if (!item || item.box) return say('Select a segment first: click it, or press J.', true);
-  const done = review.trim(state.video, item, end, player.second);
-  say(done ? `${end} is now ${clock(player.second, 2)}: ${className(item.label)}, accepted. Z undoes.` : `The ${end} cannot be at ${clock(player.second, 2)}: nothing would be left.`, !done);
-}
-
-function undo() {
-  say(review.undo() ? 'Undone.' : 'There is nothing to undo.');
-}
-
-function afterReview() {
-  if (!state.video) return;
-  showList();
-  lanes.draw();
-}
-
-function showReviewState() {
-  const {accepted, rejected} = review.counts();
-  const told = accepted + rejected ? `${accepted} accepted, ${rejected} rejected.` : 'Accept or reject with Y and N, trim with [ and ].';
-  $('review-state').textContent = told + (review.lasts ? '' : ' This browser keeps nothing for this page: download before you close it.');
-}
-
-function reviewed(form) {
-  const chosen = FORMS[form].whole ? VIDEOS : [state.video];
-  return FORMS[form].write(chosen.map((video) => ({id: video.id, durationS: video.durationS, segments: review.segments(video, className)})));
-}
-
-function saveReviewed() {
-  const form = $('format').value, {ending, type, whole} = FORMS[form];
-  const stem = whole ? 'reviewed' : state.video.id.split('/').pop() || 'video';
-  const url = URL.createObjectURL(new Blob([reviewed(form)], {type}));
-  make('a', {href: url, download: stem + ending}).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-  say(`${stem}${ending} is saved.`);
-}
-
-function say(text, long = false) {
-  $('said').textContent = text;
-  $('said').classList.add('seen');
-  later(hush, long ? 7000 : 2200);
-}
-
-function hush() {
-  $('said').classList.remove('seen');
+  const within = (state.video.raw.thumbs || []).filter(
+    (thumb) => thumb.second >= from && thumb.second <= to && /^data:image\//.test(thumb.image),
+  );
+  return within.reduce(
+    (best, thumb) => (!best || Math.abs(thumb.second - second) < Math.abs(best.second - second) ? thumb : best),
+    null,
+  );
 }
 
 // ---- keys
 
 const KEYS = [
-  ['Space', 'play, pause'], ['J  K', 'next, previous of the list'], ['Y  N', 'accept, reject what is selected'], ['[  ]', 'trim its start, stop to the playhead'],
-  ['Z', 'undo'], [',  .', 'one frame back, on'], ['←  →', 'one second back, on; with Shift ten (on the timeline: move it)'], ['+  −  0', 'zoom the timeline in, out, whole'], ['?', 'this list'],
+  ['Space', 'play, pause'],
+  ['J  K', 'next, previous of the list'],
+  ['Y  N', 'accept, reject what is selected'],
+  ['[  ]', 'trim its start, stop to the playhead'],
+  ['Z', 'undo'],
+  [',  .', 'one frame back, on'],
+  ['←  →', 'one second back, on; with Shift ten (on the timeline: move it)'],
+  ['+  −  0', 'zoom the timeline in, out, whole'],
+  ['?', 'this list'],
 ];
 
 const ACTIONS = {
-  ' ': () => player.toggle(), j: () => selectNext(1), k: () => selectNext(-1), y: () => decide(state.selected, 'accepted'), n: () => decide(state.selected, 'rejected'),
-  '[': () => trim('start'), ']': () => trim('stop'), z: undo, ',': () => player.step(-1), '.': () => player.step(1),
-  ArrowLeft: (event) => sideways(event, -1), ArrowRight: (event) => sideways(event, 1),
-  '+': () => lanes.zoom(0.5, player.second), '=': () => lanes.zoom(0.5, player.second), '-': () => lanes.zoom(2), 0: () => lanes.move(0, state.video.durationS),
+  ' ': () => player.toggle(),
+  j: () => selectNext(1),
+  k: () => selectNext(-1),
+  y: () => decide(state.selected, 'accepted'),
+  n: () => decide(state.selected, 'rejected'),
+  '[': () => trim('start'),
+  ']': () => trim('stop'),
+  z: undo,
+  ',': () => player.step(-1),
+  '.': () => player.step(1),
+  ArrowLeft: (event) => sideways(event, -1),
+  ArrowRight: (event) => sideways(event, 1),
+  '+': () => lanes.zoom(0.5, player.second),
+  '=': () => lanes.zoom(0.5, player.second),
+  '-': () => lanes.zoom(2),
+  0: () => lanes.move(0, state.video.durationS),
   '?': () => $('help').showModal(),
 };
 
@@ -439,19 +353,73 @@ function fillControls() {
   for (const control of document.querySelectorAll('#settings .control')) control.hidden = !VIDEOS.length;
   $('threshold').value = state.threshold;
   const overlaps = [...new Set([0.3, 0.5, 0.7, state.tiou])].sort();
-  $('tiou').replaceChildren(...overlaps.map((value) => make('label', {}, make('input', {type: 'radio', name: 'tiou', value, checked: value === state.tiou, change: () => set({tiou: value})}), make('span', {}, String(value)))));
+  $('tiou').replaceChildren(
+    ...overlaps.map((value) =>
+      make(
+        'label',
+        {},
+        make('input', {
+          type: 'radio',
+          name: 'tiou',
+          value,
+          checked: value === state.tiou,
+          change: () => set({tiou: value}),
+        }),
+        make('span', {}, String(value)),
+      ),
+    ),
+  );
   if (!HAS_TRUTH) $('tiou-control').hidden = true;
   options($('only'), [['-1', 'All classes'], ...DATA.classes.map((name, label) => [String(label), name])], '-1');
-  const orders = HAS_TRUTH || DATA.pages ? [['worst', 'most errors'], ['name', 'name'], ['longest', 'length']] : [['name', 'name'], ['most', 'most predictions'], ['longest', 'length']];
+  const orders =
+    HAS_TRUTH || DATA.pages
+      ? [
+          ['worst', 'most errors'],
+          ['name', 'name'],
+          ['longest', 'length'],
+        ]
+      : [
+          ['name', 'name'],
+          ['most', 'most predictions'],
+          ['longest', 'length'],
+        ];
   options($('videos-order'), orders, state.order);
-  options($('list-kind'), Object.entries(LISTS).filter(([key]) => HAS_TRUTH || key === 'score' || key === 'all').map(([key, [name]]) => [key, name]), state.list);
-  options($('speed'), ['0.25', '0.5', '1', '1.5', '2', '4'].map((rate) => [rate, `${rate} ×`]), '1');
+  options(
+    $('list-kind'),
+    Object.entries(LISTS)
+      .filter(([key]) => HAS_TRUTH || key === 'score' || key === 'all')
+      .map(([key, [name]]) => [key, name]),
+    state.list,
+  );
+  options(
+    $('speed'),
+    ['0.25', '0.5', '1', '1.5', '2', '4'].map((rate) => [rate, `${rate} ×`]),
+    '1',
+  );
   const forms = (DATA.formats || Object.keys(FORMS)).filter((form) => Object.hasOwn(FORMS, form));
-  options($('format'), forms.map((form) => [form, FORMS[form].name + (FORMS[form].whole || VIDEOS.length < 2 ? '' : ', this video')]), forms[0]);
+  options(
+    $('format'),
+    forms.map((form) => [form, FORMS[form].name + (FORMS[form].whole || VIDEOS.length < 2 ? '' : ', this video')]),
+    forms[0],
+  );
   $('download').hidden = !forms.length;
-  const verdicts = HAS_TRUTH ? [[HIT, 'hit'], [MISS, 'miss'], [FALSE_ALARM, 'false alarm'], [WRONG, 'wrong class']] : [[SHOWN, 'prediction']];
-  $('legend').replaceChildren(...verdicts.map(([verdict, name]) => make('span', {}, sign(verdict), name)), make('span', {}, make('span', {class: 'sign kept', 'aria-hidden': 'true'}), 'accepted'));
-  $('keys').replaceChildren(...KEYS.map(([keys, what]) => make('div', {}, make('dt', {}, ...keys.split('  ').map((key) => make('kbd', {}, key))), make('dd', {}, what))));
+  const verdicts = HAS_TRUTH
+    ? [
+        [HIT, 'hit'],
+        [MISS, 'miss'],
+        [FALSE_ALARM, 'false alarm'],
+        [WRONG, 'wrong class'],
+      ]
+    : [[SHOWN, 'prediction']];
+  $('legend').replaceChildren(
+    ...verdicts.map(([verdict, name]) => make('span', {}, sign(verdict), name)),
+    make('span', {}, make('span', {class: 'sign kept', 'aria-hidden': 'true'}), 'accepted'),
+  );
+  $('keys').replaceChildren(
+    ...KEYS.map(([keys, what]) =>
+      make('div', {}, make('dt', {}, ...keys.split('  ').map((key) => make('kbd', {}, key))), make('dd', {}, what)),
+    ),
+  );
 }
 
 function set(change) {
@@ -492,6 +460,7 @@ function listen() {
 
 function repaint() {
   readPalette();
+  if (lanes) lanes.pens = null;
   if (state.video) [lanes.layOut(), lanes.draw(), player.drawBoxes()];
   showVideos();
 }
@@ -510,7 +479,8 @@ function start() {
   document.body.classList.toggle('index', !VIDEOS.length);
   for (const id of ['watch', 'plots']) $(id).hidden = !VIDEOS.length;
   recount();
-  if (VIDEOS.length) listen(); else on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
+  if (VIDEOS.length) listen();
+  else on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
   showCounts();
   showVideos();
   route();
@@ -527,7 +497,8 @@ window.untrimmed = {
     set({threshold});
   },
   redrawMs: () => {
-    const begin = performance.now(), pixel = document.createElement('canvas').getContext('2d');
+    const begin = performance.now(),
+      pixel = document.createElement('canvas').getContext('2d');
     lanes.draw();
     for (const canvas of [lanes.canvas, lanes.overview]) pixel.drawImage(canvas, 0, 0);
     pixel.getImageData(0, 0, 1, 1); // waits for the drawing
@@ -535,13 +506,20 @@ window.untrimmed = {
   },
   boxesShown: () => player.shown,
   state: () => ({
-    threshold: state.threshold, tiou: state.tiou, video: state.video.id, selected: state.selected && state.selected.key,
-    second: player.second, usable: player.usable, view: {...lanes.view},
+    threshold: state.threshold,
+    tiou: state.tiou,
+    video: state.video.id,
+    selected: state.selected && state.selected.key,
+    second: player.second,
+    usable: player.usable,
+    view: {...lanes.view},
   }),
   segmentAt: (key) => {
-    const item = itemsOf(state.video).find((each) => each.key === key), row = lanes.rows.findIndex(({label}) => label === item.label);
+    const item = itemsOf(state.video).find((each) => each.key === key),
+      row = lanes.rows.findIndex(({label}) => label === item.label);
     return {x: (lanes.x(item.start) + lanes.x(item.stop)) / 2, y: lanes.rowY(row) + lanes.barY(item.side) + BAR / 2};
   },
-  shown: () => state.video.shown.map(({key, label, start, stop, score, verdict}) => ({key, label, start, stop, score, verdict})),
+  shown: () =>
+    state.video.shown.map(({key, label, start, stop, score, verdict}) => ({key, label, start, stop, score, verdict})),
   reviewed,
 };

@@ -9,7 +9,18 @@ from typing import Any
 
 from pipelines.report.html import html_page
 
-_SCRIPTS = ("rules.js", "labels.js", "dom.js", "lanes.js", "player.js", "review.js", "plots.js", "page.js")
+_SCRIPTS = (
+    "rules.js",
+    "labels.js",
+    "dom.js",
+    "lanes.js",
+    "player.js",
+    "review.js",
+    "plots.js",
+    "overview.js",
+    "list.js",
+    "page.js",
+)
 
 
 def report_page(payload: dict[str, Any]) -> str:

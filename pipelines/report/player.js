@@ -12,7 +12,8 @@ class Player {
     for (const name of ['play', 'pause', 'ended', 'ratechange']) this.video.addEventListener(name, () => this.state());
     this.video.addEventListener('error', () => this.failed());
     this.video.addEventListener('loadedmetadata', () => this.loaded());
-    for (const name of ['seeked', 'timeupdate']) this.video.addEventListener(name, () => setTimeout(() => this.catchUp(), 80));
+    for (const name of ['seeked', 'timeupdate'])
+      this.video.addEventListener(name, () => setTimeout(() => this.catchUp(), 80));
     this.frames = 'requestVideoFrameCallback' in this.video;
     if (this.frames) this.watch();
     new ResizeObserver(() => this.drawBoxes()).observe(this.video);
@@ -27,7 +28,8 @@ class Player {
     const {src} = source.raw;
     this.usable = false;
     this.tellMissing(src === null ? 'The report was made without this video: it was not found.' : null);
-    if (safeLink(src)) this.video.src = src; else this.video.removeAttribute('src');
+    if (safeLink(src)) this.video.src = src;
+    else this.video.removeAttribute('src');
     if (!safeLink(src)) this.video.load();
     this.arrived(0);
   }
@@ -43,7 +45,9 @@ class Player {
 
   loaded() {
     if (this.video.videoWidth === 0) {
-      this.tellMissing('The browser plays the sound of this video, but refuses its pictures. Make the report with --proxy for a copy that it plays.');
+      this.tellMissing(
+        'The browser plays the sound of this video, but refuses its pictures. Make the report with --proxy for a copy that it plays.',
+      );
       return;
     }
     this.usable = true;
@@ -52,7 +56,9 @@ class Player {
     this.wanted = 0;
     const {seekable, duration} = this.video;
     if (duration > 0 && (seekable.length === 0 || seekable.end(seekable.length - 1) === 0)) {
-      this.acts.reason('This server does not answer byte ranges, so the browser cannot seek. Open the report with untrimmed view.');
+      this.acts.reason(
+        'This server does not answer byte ranges, so the browser cannot seek. Open the report with untrimmed view.',
+      );
     }
     this.state();
   }
@@ -63,9 +69,11 @@ class Player {
     this.usable = false;
     const refused = error.code === 3 || /DEMUXER|DECODER|no supported streams/i.test(error.message);
     const file = decodeURIComponentSafely(this.source.raw.src || '');
-    this.tellMissing(this.chosen || refused
-      ? 'This browser refuses the codec of the video. Make the report with --proxy for a copy that it plays.'
-      : `The video could not be loaded from ${file}: it may have moved, or the browser refuses its codec (then make the report with --proxy).`);
+    this.tellMissing(
+      this.chosen || refused
+        ? 'This browser refuses the codec of the video. Make the report with --proxy for a copy that it plays.'
+        : `The video could not be loaded from ${file}: it may have moved, or the browser refuses its codec (then make the report with --proxy).`,
+    );
   }
 
   tellMissing(reason) {
@@ -96,7 +104,8 @@ class Player {
 
   toggle() {
     if (!this.usable) return;
-    if (this.video.paused) this.video.play().catch(() => {}); else this.video.pause();
+    if (this.video.paused) this.video.play().catch(() => {});
+    else this.video.pause();
   }
 
   watch() {
@@ -109,7 +118,8 @@ class Player {
   // Browsers tell of no frames while the video is out of sight, and some never do: then the clock has to do.
   catchUp() {
     const {currentTime} = this.video;
-    if (this.usable && Math.abs(currentTime - this.second) > (this.frames ? 1.5 * this.source.frameS : 0)) this.arrived(currentTime);
+    if (this.usable && Math.abs(currentTime - this.second) > (this.frames ? 1.5 * this.source.frameS : 0))
+      this.arrived(currentTime);
   }
 
   arrived(second) {
@@ -145,13 +155,15 @@ class Player {
   picture() {
     const {clientWidth: width, clientHeight: height, videoWidth, videoHeight} = this.video;
     const aspect = (videoWidth || this.source.raw.width || 16) / (videoHeight || this.source.raw.height || 9);
-    const w = Math.min(width, height * aspect), h = w / aspect;
+    const w = Math.min(width, height * aspect),
+      h = w / aspect;
     return {x: (width - w) / 2, y: (height - h) / 2, w, h};
   }
 
   drawBoxes() {
     if (!this.source) return;
-    const context = sharp(this.canvas, this.video.clientWidth, this.video.clientHeight), {x, y, w, h} = this.picture();
+    const context = sharp(this.canvas, this.video.clientWidth, this.video.clientHeight),
+      {x, y, w, h} = this.picture();
     this.shown = $('boxes-on').checked ? this.boxesNow() : [];
     context.font = `600 12px ${PALETTE.font}`;
     context.textBaseline = 'middle';
@@ -166,15 +178,25 @@ class Player {
   drawBox(context, {side, rows, track, pixels: [left, top, width, height]}) {
     const colour = side === 'truth' ? '#ffffff' : TRACKS[(track >= 0 ? track : rows[0].label) % TRACKS.length];
     context.setLineDash(side === 'truth' ? [6, 4] : []);
-    for (const [line, style] of [[4, 'rgba(0, 0, 0, 0.55)'], [2, colour]]) {
+    for (const [line, style] of [
+      [4, 'rgba(0, 0, 0, 0.55)'],
+      [2, colour],
+    ]) {
       context.lineWidth = line;
       context.strokeStyle = style;
       context.strokeRect(left, top, width, height);
     }
     context.setLineDash([]);
     rows.slice(0, 6).forEach(({label, score}, i) => {
-      const text = [track >= 0 && i === 0 ? `#${track}` : '', this.acts.className(label), score === null ? '' : score.toFixed(2)].filter(Boolean).join('  ');
-      const room = context.measureText(text).width + 12, above = top >= 20 * rows.length && side === 'predicted';
+      const text = [
+        track >= 0 && i === 0 ? `#${track}` : '',
+        this.acts.className(label),
+        score === null ? '' : score.toFixed(2),
+      ]
+        .filter(Boolean)
+        .join('  ');
+      const room = context.measureText(text).width + 12,
+        above = top >= 20 * rows.length && side === 'predicted';
       const at = side === 'truth' ? top + height + 2 + 19 * i : above ? top - 20 - 19 * i : top + 2 + 19 * i;
       const from = clamp(left - 1, 0, Math.max(0, this.video.clientWidth - room));
       context.fillStyle = side === 'truth' ? 'rgba(0, 0, 0, 0.7)' : colour;
@@ -189,9 +211,11 @@ class Player {
 function grouped(table, side, numbers, threshold) {
   const groups = new Map();
   for (const row of numbers) {
-    const score = side === 'truth' ? null : table.score[row] ?? 1;
+    const score = side === 'truth' ? null : (table.score[row] ?? 1);
     if (score !== null && score < threshold) continue;
-    const box = table.box.slice(4 * row, 4 * row + 4), track = table.track ? table.track[row] : -1, key = `${box},${track}`;
+    const box = table.box.slice(4 * row, 4 * row + 4),
+      track = table.track ? table.track[row] : -1,
+      key = `${box},${track}`;
     if (!groups.has(key)) groups.set(key, {side, box, track, rows: []});
     groups.get(key).rows.push({label: table.label[row], score});
   }
@@ -201,7 +225,9 @@ function grouped(table, side, numbers, threshold) {
 
 // A relative address, or none: the data is not to be trusted.
 function safeLink(link) {
-  return typeof link === 'string' && link !== '' && !/^\s*[a-z][a-z0-9+.-]*:/i.test(link) && !/^\s*[\\/]{2}/.test(link) ? link : null;
+  return typeof link === 'string' && link !== '' && !/^\s*[a-z][a-z0-9+.-]*:/i.test(link) && !/^\s*[\\/]{2}/.test(link)
+    ? link
+    : null;
 }
 
 function decodeURIComponentSafely(text) {

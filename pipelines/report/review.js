@@ -15,7 +15,8 @@ class Review {
 
   // `state` is 'accepted', 'rejected' or null for undecided.
   decide(video, item, state, span = null) {
-    const key = `${video.index}|${item.key}`, before = this.decided.get(key) || null;
+    const key = `${video.index}|${item.key}`,
+      before = this.decided.get(key) || null;
     const {start, stop} = span || before || {start: round3(item.start), stop: round3(item.stop)};
     this.past.push({key, before});
     if (state === null) this.decided.delete(key);
@@ -35,7 +36,8 @@ class Review {
   undo() {
     const last = this.past.pop();
     if (!last) return false;
-    if (last.before) this.decided.set(last.key, last.before); else this.decided.delete(last.key);
+    if (last.before) this.decided.set(last.key, last.before);
+    else this.decided.delete(last.key);
     this.save();
     return true;
   }
@@ -47,18 +49,27 @@ class Review {
 
   // The truth that the reviewer stands for: truth that was not rejected and predictions that were accepted.
   segments(video, className) {
-    const truth = (video.truth || []).filter((item) => !item.box).flatMap((item) => {
-      const decision = this.of(video, item);
-      return decision && decision.state === 'rejected' ? [] : [decision || item];
-    });
+    const truth = (video.truth || [])
+      .filter((item) => !item.box)
+      .flatMap((item) => {
+        const decision = this.of(video, item);
+        return decision && decision.state === 'rejected' ? [] : [decision || item];
+      });
     const accepted = this.kept(video).filter(({side}) => side === 'predicted');
-    const rows = [...truth, ...accepted].map(({label, start, stop}) => ({label: className(label), start: round3(start), stop: round3(stop)}));
+    const rows = [...truth, ...accepted].map(({label, start, stop}) => ({
+      label: className(label),
+      start: round3(start),
+      stop: round3(stop),
+    }));
     return rows.sort((a, b) => a.start - b.start || a.stop - b.stop);
   }
 
   counts() {
     const states = [...this.decided.values()].map(({state}) => state);
-    return {accepted: states.filter((s) => s === 'accepted').length, rejected: states.filter((s) => s === 'rejected').length};
+    return {
+      accepted: states.filter((s) => s === 'accepted').length,
+      rejected: states.filter((s) => s === 'rejected').length,
+    };
   }
 
   // Pages from files may be denied storage: then the review lasts as long as the page.
@@ -85,7 +96,8 @@ class Review {
 
 // 64 bits that differ where texts do (FNV-1a, two of them).
 function digest(text) {
-  let a = 0x811c9dc5, b = 0x1b873593;
+  let a = 0x811c9dc5,
+    b = 0x1b873593;
   for (let i = 0; i < text.length; i++) {
     const letter = text.charCodeAt(i);
     a = Math.imul(a ^ letter, 0x01000193);

@@ -2,7 +2,11 @@
 // The rules: what there is at a threshold, and which verdict it gets. Nothing here touches the page.
 // pipelines/report/verdicts.py says the same in Python; the tests hold the two together.
 
-const HIT = 'hit', MISS = 'miss', FALSE_ALARM = 'false', WRONG = 'wrong', SHOWN = 'shown';
+const HIT = 'hit',
+  MISS = 'miss',
+  FALSE_ALARM = 'false',
+  WRONG = 'wrong',
+  SHOWN = 'shown';
 const SAME_MOMENT = 1e6; // moments of boxes are equal to a millionth of a second
 
 // An item is one segment or one box: {key, side: 'truth'|'predicted', row, label, start, stop, score, box, track}, and
@@ -19,7 +23,8 @@ function readVideo(raw, index) {
   video.curves = raw.curves ? readCurves(raw.curves, video.durationS) : null;
   video.fixed = boxItems(boxes.predicted, 'predicted', video.spacingS);
   if (!video.curves) video.fixed = [...segmentItems(raw.predicted, 'predicted'), ...video.fixed];
-  if (!video.durationS) video.durationS = [...(video.truth || []), ...video.fixed].reduce((last, {stop}) => Math.max(last, stop), 0) || 1;
+  if (!video.durationS)
+    video.durationS = [...(video.truth || []), ...video.fixed].reduce((last, {stop}) => Math.max(last, stop), 0) || 1;
   video.near = nearOf(video.truth || []);
   return video;
 }
@@ -27,17 +32,30 @@ function readVideo(raw, index) {
 function segmentItems(rows, side) {
   if (!rows) return [];
   return rows.label.map((label, row) => ({
-    key: `${side[0]}${row}`, side, row, label, start: rows.start[row], stop: rows.stop[row],
-    score: side === 'truth' ? null : rows.score[row] ?? 1, box: null, track: -1,
+    key: `${side[0]}${row}`,
+    side,
+    row,
+    label,
+    start: rows.start[row],
+    stop: rows.stop[row],
+    score: side === 'truth' ? null : (rows.score[row] ?? 1),
+    box: null,
+    track: -1,
   }));
 }
 
 function boxItems(rows, side, spacingS) {
   if (!rows) return [];
   return rows.label.map((label, row) => ({
-    key: `${side[0]}b${row}`, side, row, label, second: rows.second[row],
-    start: Math.max(0, rows.second[row] - spacingS / 2), stop: rows.second[row] + spacingS / 2,
-    score: side === 'truth' ? null : rows.score[row] ?? 1, box: rows.box.slice(4 * row, 4 * row + 4),
+    key: `${side[0]}b${row}`,
+    side,
+    row,
+    label,
+    second: rows.second[row],
+    start: Math.max(0, rows.second[row] - spacingS / 2),
+    stop: rows.second[row] + spacingS / 2,
+    score: side === 'truth' ? null : (rows.score[row] ?? 1),
+    box: rows.box.slice(4 * row, 4 * row + 4),
     track: rows.track ? rows.track[row] : -1,
   }));
 }
@@ -51,7 +69,8 @@ function rowsByMoment(table) {
   const rows = new Map();
   (table ? table.second : []).forEach((second, row) => {
     const moment = Math.round(second * SAME_MOMENT);
-    if (rows.has(moment)) rows.get(moment).push(row); else rows.set(moment, [row]);
+    if (rows.has(moment)) rows.get(moment).push(row);
+    else rows.set(moment, [row]);
   });
   return rows;
 }
@@ -71,13 +90,16 @@ function readCurves(raw, durationS) {
     for (let i = 0; i < values.length; i++) total[i + 1] = total[i] + values[i];
     rows.set(Number(label), {values, total});
   }
-  const steps = raw.centre_s ? raw.centre_s.length : raw.steps || Math.max(0, ...[...rows.values()].map((row) => row.values.length));
+  const steps = raw.centre_s
+    ? raw.centre_s.length
+    : raw.steps || Math.max(0, ...[...rows.values()].map((row) => row.values.length));
   const centres = raw.centre_s || Array.from({length: steps}, (_, i) => raw.start_s + i * raw.step_s);
   return {rows, edges: stepEdges(centres, durationS)};
 }
 
 function bytesOf(text) {
-  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  const letters = atob(text),
+    bytes = new Uint8Array(letters.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
   return bytes;
 }
@@ -95,17 +117,26 @@ function stepEdges(centres, stopS) {
 
 // Longest runs of steps of at least the threshold, as items whose score is the mean of the run.
 function cut(curves, threshold) {
-  const items = [], limit = threshold * 255;
+  const items = [],
+    limit = threshold * 255;
   for (const [label, {values, total}] of curves.rows) {
     let first = -1;
     for (let i = 0; i <= values.length; i++) {
       const high = i < values.length && values[i] >= limit;
       if (high && first < 0) first = i;
       if (high || first < 0) continue;
-      const start = curves.edges[first], stop = curves.edges[i];
+      const start = curves.edges[first],
+        stop = curves.edges[i];
       items.push({
-        key: `p${label}@${start.toFixed(3)}-${stop.toFixed(3)}`, side: 'predicted', row: items.length, label, start, stop,
-        score: (total[i] - total[first]) / (i - first) / 255, box: null, track: -1,
+        key: `p${label}@${start.toFixed(3)}-${stop.toFixed(3)}`,
+        side: 'predicted',
+        row: items.length,
+        label,
+        start,
+        stop,
+        score: (total[i] - total[first]) / (i - first) / 255,
+        box: null,
+        track: -1,
       });
       first = -1;
     }
@@ -163,10 +194,12 @@ function nearOf(truth) {
 }
 
 function firstAtLeast(rising, value) {
-  let low = 0, high = rising.length;
+  let low = 0,
+    high = rising.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (rising[middle] < value) low = middle + 1; else high = middle;
+    if (rising[middle] < value) low = middle + 1;
+    else high = middle;
   }
   return low;
 }
@@ -176,10 +209,14 @@ function firstAtLeast(rising, value) {
 // What each predicted item takes, by falling score: [{taken, overlap, other}], in the order of the items.
 function match(video, shown, tiou) {
   const order = Array.from(shown.keys()).sort((a, b) => shown[b].score - shown[a].score || a - b);
-  const free = new Set(video.truth), outcome = new Array(shown.length);
+  const free = new Set(video.truth),
+    outcome = new Array(shown.length);
   for (const i of order) {
     const item = shown[i];
-    let taken = null, overlap = 0, other = null, best = 0;
+    let taken = null,
+      overlap = 0,
+      other = null,
+      best = 0;
     video.near(item, tiou, (truth, much) => {
       if (truth.label !== item.label) {
         if (much > best) [other, best] = [truth, much];
@@ -237,7 +274,8 @@ function summed(all) {
 }
 
 function rates(hits, judged, truths) {
-  const precision = judged ? hits / judged : null, recall = truths ? hits / truths : null;
+  const precision = judged ? hits / judged : null,
+    recall = truths ? hits / truths : null;
   const f1 = judged + truths ? (2 * hits) / (judged + truths) : null;
   return {precision, recall, f1};
 }
@@ -319,6 +357,9 @@ function errorsOf(video) {
   const misses = (video.truth || []).filter(({verdict}) => verdict === MISS);
   const longest = misses.reduce((most, {start, stop}) => Math.max(most, stop - start), 1e-9);
   const wrong = video.shown.filter(({verdict}) => verdict === FALSE_ALARM || verdict === WRONG);
-  const rated = [...wrong.map((item) => [item, item.score]), ...misses.map((item) => [item, (item.stop - item.start) / longest])];
+  const rated = [
+    ...wrong.map((item) => [item, item.score]),
+    ...misses.map((item) => [item, (item.stop - item.start) / longest]),
+  ];
   return rated.sort((a, b) => b[1] - a[1] || a[0].start - b[0].start).map(([item]) => item);
 }
