@@ -1,5 +1,6 @@
 """Feature stores: the only part of the project that knows Zarr."""
 
+from extract.store.blocks import Block, Layout
 from extract.store.records import (
     Failure,
     FeatureSequence,
@@ -15,10 +16,12 @@ from extract.store.store import GRACE_S, Collected, FeatureStore, location
 
 __all__ = [
     "GRACE_S",
+    "Block",
     "Collected",
     "Failure",
     "FeatureSequence",
     "FeatureStore",
+    "Layout",
     "Receipt",
     "Span",
     "SpanRecord",

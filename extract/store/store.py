@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extract.errors import RecipeMismatchError, StoreError, UsageError
 from extract.recipe import difference, digest
 from extract.store import log, published, segment
-from extract.store.arrays import Spec, clip_specs, shard_rows
+from extract.store.arrays import Spec, chunk_key, clip_specs, shard_rows
+from extract.store.blocks import Block, Layout, layout
 from extract.store.log import Catalogue
 from extract.store.objects import Objects, check_conditional_writes, objects_at
 from extract.store.publish import Extent, publish, published_extent
@@ -245,6 +247,33 @@ class FeatureStore:
                 features, start_s, stop_s, real_frames, damaged, *boxes = columns
                 return FeatureSequence(features, start_s, stop_s, real_frames, damaged, record.duration_s, *boxes)
         raise segment.damaged(self._objects, record)
+
+    def layout(self, *, block_bytes: int = 2**22) -> Layout:
+        """All rows of the latest versions, in the order in which they lie, and in blocks for `features_of`."""
+        known = self._known()
+        latest = [(known.versions[at], known.starts[at]) for at in sorted(known.positions.values())]
+        most_rows = max(1, block_bytes // self._specs[0].row_bytes)
+        return layout(latest, published=self.published.clips, most_rows=most_rows)
+
+    def features_of(self, laid: Layout, block: Block) -> NDArray[np.floating[Any]]:
+        """(rows, D), as stored: the features of a block of ``laid``, safe from several threads.
+
+        Read as they lie, without the checks of ``store[video_id]``, unless they are not where they should be.
+
+        Raises:
+            StoreError: the stored bytes are missing or damaged.
+        """
+        spec = self._specs[0]
+        if block.part is None:
+            columns = published.in_ranges(self._objects, (spec,), block.start, block.rows)
+            if columns is not None:
+                return columns[0]
+        else:
+            first, size = block.part.first_row * spec.row_bytes, block.rows * spec.row_bytes
+            data = self._objects.get_range(f"{block.part.segment}/{chunk_key(spec, 0)}", first, size)
+            if len(data) == size:
+                return np.frombuffer(data, spec.dtype).reshape(block.rows, *spec.row_shape)
+        return np.concatenate([self[video_id].features[rows] for video_id, rows in laid.touched(block)])
 
     def write_segment(self, videos: Sequence[VideoFeatures]) -> Receipt:
         """Write the features of one or more videos, without touching the log; a commit makes them count.

@@ -8,11 +8,22 @@ import sys
 from typing import NoReturn
 
 from extract.errors import UntrimmedError
-from pipelines.cli import extracting, looking, predicting, reporting, storing, training
+from pipelines.cli import extracting, looking, predicting, reporting, searching, storing, training
 from pipelines.cli.shared import STOPPED, app
 from pipelines.console import complain
 
-__all__ = ["STOPPED", "app", "extracting", "looking", "main", "predicting", "reporting", "storing", "training"]
+__all__ = [
+    "STOPPED",
+    "app",
+    "extracting",
+    "looking",
+    "main",
+    "predicting",
+    "reporting",
+    "searching",
+    "storing",
+    "training",
+]
 _GO_ON = {
     "extract": "An extraction",
     "demo": "An extraction",
