@@ -1,5 +1,8 @@
 // The list of videos: those of this page, or those that have pages of their own.
 
+const MOST_VIDEOS = 200, // at once
+  FEW_VIDEOS = 12; // that need no search
+
 function overviewRows() {
   const mine = VIDEOS.map((video) => ({
     id: video.id,
@@ -38,9 +41,18 @@ function pageRow({id, href, duration_s: durationS, strip, hits, misses, false_al
 }
 
 function showVideos() {
-  const rows = overviewRows();
-  $('videos').hidden = rows.length < 2 && !DATA.pages;
+  const all = overviewRows(),
+    wanted = $('videos-find').value.trim().toLowerCase();
+  $('videos').hidden = all.length < 2 && !DATA.pages;
   if ($('videos').hidden) return;
+  $('videos-find').hidden = all.length <= FEW_VIDEOS;
+  const found = all.filter((row) => row.id.toLowerCase().includes(wanted));
+  $('videos-title').textContent = wanted ? `${found.length} of ${many(all.length, 'video')}` : many(all.length, 'video');
+  $('videos-more').hidden = found.length <= state.videoRows;
+  fillTable(found.slice(0, state.videoRows));
+}
+
+function fillTable(rows) {
   const truth = rows.some((row) => row.truth);
   const names = truth
     ? [
@@ -50,7 +62,6 @@ function showVideos() {
         [WRONG, 'wrong class'],
       ]
     : [[SHOWN, 'predictions']];
-  $('videos-title').textContent = many(rows.length, 'video');
   $('videos-head').replaceChildren(
     make(
       'tr',

@@ -15,6 +15,7 @@ const state = {
   selected: null,
   list: HAS_TRUTH ? 'errors' : 'score',
   rows: MOST_ROWS,
+  videoRows: MOST_VIDEOS,
   order: HAS_TRUTH || DATA.pages ? 'worst' : 'name',
 };
 
@@ -333,7 +334,7 @@ function sideways(event, way) {
 
 function onKey(event) {
   const {target, key} = event;
-  if (!state.video || event.altKey || target.closest('select, dialog')) return;
+  if (!state.video || event.altKey || target.closest('select, dialog, [type="search"]')) return;
   if (target.closest('[type="range"], [type="radio"]') && /^(Arrow|Page|Home|End)/.test(key)) return;
   if ((event.ctrlKey || event.metaKey) && key.toLowerCase() !== 'z') return;
   if (key === ' ' && target.closest('button, summary, a, label, input:not([type="range"])')) return; // it presses what has the focus
@@ -434,7 +435,6 @@ function on(id, event, act) {
 function listen() {
   on('threshold', 'input', () => set({threshold: Number($('threshold').value)}));
   on('only', 'change', () => set({only: Number($('only').value)}));
-  on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
   on('list-kind', 'change', () => (([state.list, state.rows] = [$('list-kind').value, MOST_ROWS]), showList()));
   on('all-classes', 'change', () => ((state.allClasses = $('all-classes').checked), showVideo()));
   on('seek', 'input', () => player.seek(Number($('seek').value)));
@@ -479,8 +479,10 @@ function start() {
   document.body.classList.toggle('index', !VIDEOS.length);
   for (const id of ['watch', 'plots']) $(id).hidden = !VIDEOS.length;
   recount();
+  on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
+  on('videos-find', 'input', showVideos);
+  on('videos-more', 'click', () => ((state.videoRows += MOST_VIDEOS), showVideos()));
   if (VIDEOS.length) listen();
-  else on('videos-order', 'change', () => ((state.order = $('videos-order').value), showVideos()));
   showCounts();
   showVideos();
   route();

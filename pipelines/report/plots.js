@@ -161,16 +161,16 @@ function short(text, letters) {
   return all.length > letters ? all.slice(0, letters - 1).join('') + '…' : text;
 }
 
-// Heat of a video from left to right: its highest scores, as shades; `most` is the darkest.
+// Heat of a video from left to right: its highest scores, as shades; `most` is the darkest. A pixel for each column, which
+// the style sheet makes as wide as there is room.
 function heatStrip(canvas, columns, most) {
-  const width = canvas.clientWidth || 240,
-    context = sharp(canvas, width, 18);
-  context.fillStyle = PALETTE.curve;
-  for (let x = 0; x < width; x++) {
-    context.globalAlpha = 0.06 + (0.94 * columns[Math.floor((x / width) * columns.length)]) / most;
-    context.fillRect(x, 0, 1, 18);
-  }
-  context.globalAlpha = 1;
+  canvas.width = columns.length;
+  canvas.height = 1;
+  const context = canvas.getContext('2d'),
+    image = context.createImageData(columns.length, 1);
+  const colour = [1, 3, 5].map((at) => parseInt(PALETTE.curve.slice(at, at + 2), 16));
+  columns.forEach((value, i) => image.data.set([...colour, 15 + (240 * value) / most], 4 * i));
+  context.putImageData(image, 0, 0);
 }
 
 function stripOf(video, n = 240) {
