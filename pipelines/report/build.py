@@ -14,7 +14,7 @@ from typing import Any
 from extract.errors import MachineError, UsageError, VideoError
 from extract.remote import is_url
 from extract.urls import without_secrets
-from extract.video import VideoInfo, probe_all
+from extract.video import DecodingProcess, VideoInfo, probe_all
 from pipelines.annotations.document import Media
 from pipelines.dataset import match_ids
 from pipelines.notes import noted
@@ -137,6 +137,7 @@ class _Job:
         self._title, self._files, self._proxy, self._on_progress = title, files, proxy, on_progress
         self._beside = _beside(page)
         self._notes = [*subject.notes, *_unpredicted(subject, files)]
+        self._process = DecodingProcess()
         self._written: set[Path] = set()
         self._missing: list[str] = []
         self._refused: list[str] = []
@@ -145,6 +146,10 @@ class _Job:
 
     def run(self, shown: Sequence[Shown]) -> Report:
         """Write all pages."""
+        with self._process:
+            return self._run(shown)
+
+    def _run(self, shown: Sequence[Shown]) -> Report:
         protocol, metrics = self._subject.protocol, dict(self._subject.metrics)
         if protocol is None:
             protocol, metrics = file_metrics(self._subject.predictions, self._subject.truth, shown)
@@ -216,7 +221,7 @@ class _Job:
         found = self._found(video.video_id, copied)
         self._counts.update(video.counts(self._threshold))
         moments = worst_moments(video, self._threshold, thumbs)
-        images = [] if found.path is None else thumbnails(found.path, moments)
+        images = [] if found.path is None else thumbnails(found.path, moments, process=self._process)
         thumbs_made = [
             {"second": second, "image": image}
             for second, image in sorted(zip(moments, images, strict=False), key=lambda pair: pair[0])

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
@@ -19,6 +20,7 @@ from extract.sources import SUFFIXES
 from extract.video import DecodingProcess, VideoInfo
 
 _FRESH_S = 10.0  # what a folder holds is asked again after so long
+_TRIES = 3  # a decoder that hangs takes a minute for each
 _TALLEST = 1.5  # a thumbnail, in its widths
 _TOLERANCE_S = 1e-4
 _PAST_S = 1.0  # so far past the end the last frame will do
@@ -58,15 +60,20 @@ def browser_playable(info: VideoInfo) -> bool:
     )
 
 
-def thumbnails(video: Path, seconds: Sequence[float], *, width_px: int = 160) -> list[str | None]:
+def thumbnails(
+    video: Path, seconds: Sequence[float], *, width_px: int = 160, process: DecodingProcess | None = None
+) -> list[str | None]:
     """JPEG pictures ``width_px`` wide of what ``video`` shows at these seconds from its first frame, as data URLs.
 
     None where there is no picture: past the end by more than a second, or because it cannot be decoded. Decoding is
     done in a process of its own, one picture after the other in the order of time, each from the key frame before it;
-    a file without an index is read once.
+    a file without an index is read once. A video that gives none of the first few is given up. ``process``: one that
+    is there already, to make pictures of many videos.
     """
+    if not seconds:
+        return []
     pictures: dict[float, NDArray[np.uint8] | None] = dict.fromkeys(seconds)
-    with DecodingProcess() as process:
+    with nullcontext(process) if process is not None else DecodingProcess() as process:
         try:
             info = process.probe(video)
         except VideoError:
@@ -89,7 +96,11 @@ class _Reading:
 
     def each(self, seconds: Sequence[float]) -> list[NDArray[np.uint8] | None]:
         """What is shown at each second, in pieces of the file."""
-        return [self._at(second) for second in seconds]
+        pictures: list[NDArray[np.uint8] | None] = []
+        for second in seconds:
+            hopeless = len(pictures) >= _TRIES and all(picture is None for picture in pictures)
+            pictures.append(None if hopeless else self._at(second))
+        return pictures
 
     def all(self, seconds: Sequence[float]) -> list[NDArray[np.uint8] | None]:
         """The same of ascending ``seconds``, by reading the file up to the last of them."""

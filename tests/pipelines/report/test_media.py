@@ -11,10 +11,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from footage import encode, index_of
+from footage import encode, index_of, regular
 from PIL import Image
 
-from extract.video import probe
+from extract.video import DecodingProcess, probe
+from pipelines.report import media
 from pipelines.report.media import browser_playable, find_video, relative_link, thumbnails
 
 
@@ -111,3 +112,18 @@ def test_browsers_play_some_codecs_in_some_containers(tmp_path: Path) -> None:
     assert not browser_playable(replace(info, container="avi"))
     assert not browser_playable(replace(info, codec="hevc"))
     assert not browser_playable(replace(info, pixel_format="yuv420p10le"))
+
+
+def test_a_video_without_pictures_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def fails(_self: media._Reading, second: float) -> None:
+        asked.append(second)
+
+    encode(tmp_path / "a.mp4", regular(50))
+    monkeypatch.setattr(media._Reading, "_at", fails)
+    with DecodingProcess() as process:
+        assert thumbnails(tmp_path / "a.mp4", [0.1 * i for i in range(20)], process=process) == [None] * 20
+        assert len(asked) == 3
+        assert thumbnails(tmp_path / "a.mp4", [], process=process) == []
+        assert process.probe(tmp_path / "a.mp4").codec == "h264", "it is still there"
