@@ -298,9 +298,12 @@ def distance_iou_loss(ends: Tensor, targets: Tensor) -> Tensor:
 
 
 def _candidates(points: Tensor, stride: int, scores: Tensor, ends: Tensor) -> Found:
-    """Scored segments of one level: the best `MOST` above `MIN_SCORE` that are not shorter than `SHORTEST` steps."""
+    """Scored segments of one level: the best `MOST`, or half as many as a long sequence has points, above `MIN_SCORE`
+    that are not shorter than `SHORTEST` steps.
+    """
     best, order = scores.flatten().sort(descending=True, stable=True)
-    order = order[: int((best[:MOST] > MIN_SCORE).sum())]
+    most = max(MOST, len(points) // 2)
+    order = order[: int((best[:most] > MIN_SCORE).sum())]
     rows, labels = order // scores.shape[1], order % scores.shape[1]
     starts, stops = points[rows] - ends[rows, 0] * stride, points[rows] + ends[rows, 1] * stride
     found = Found(

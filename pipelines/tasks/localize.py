@@ -18,6 +18,7 @@ from seqmodels import LOCALIZERS, Localizer, Truth
 from seqmodels.metrics import ACTIVITYNET_THRESHOLDS, THUMOS_THRESHOLDS, localization_map
 from seqmodels.segments import Found, suppress_by_class
 
+MOST, SEGMENT_EVERY_S = 200, 6.0  # segments of a video: 200 up to 20 minutes
 KEPT = 0.5  # of a segment's length must lie within a window of training for it to be learnt there
 
 
@@ -78,11 +79,14 @@ class Localize(SequenceTask):
         return head.loss(batch.features, batch.mask, truths)
 
     def answer(self, head: Localizer, example: Example) -> Found:
-        """Segments in seconds within the video, at most 200, best first."""
+        """Segments in seconds within the video, best first: at most 200, as is usual on ActivityNet and THUMOS14, or
+        one every `SEGMENT_EVERY_S` of a longer video.
+        """
         found = head.find(torch.from_numpy(example.features).to(device_of(head)))
         seconds = to_seconds(found.segments, example.centre_s).clip(0, example.duration_s or None)
         longer = np.flatnonzero(seconds[:, 1] > seconds[:, 0])
-        return suppress_by_class(Found(seconds, found.scores, found.labels).take(longer))
+        most = max(MOST, int(example.duration_s / SEGMENT_EVERY_S))
+        return suppress_by_class(Found(seconds, found.scores, found.labels).take(longer), most=most)
 
     def said(self, answer: Found, _example: Example, _threshold: float) -> Said:
         """All that was found."""

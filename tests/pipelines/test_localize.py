@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn import MemoryStore, World, action_world, at_hop, clips
 
 from extract.errors import InputError
@@ -132,3 +133,17 @@ def test_classes_without_training_or_truth_are_named(world: World) -> None:
     assert result["metrics"]["average_map"] == 0.5
     assert any("1 classes have no positives here" in note and "action 1" in note for note in result["notes"])
     assert any("1 classes were not in the training data" in note and "never seen" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize(("duration_s", "kept"), [(60.0, 200), (1200.0, 200), (6000.0, 1000)])
+def test_long_videos_keep_more_segments(duration_s: float, kept: int) -> None:
+    class Everything(torch.nn.Linear):
+        """Finds a segment on each of a thousand steps."""
+
+        def find(self, features: torch.Tensor) -> Found:
+            at = np.arange(len(features), dtype=np.float64)
+            return Found(np.column_stack((at, at + 0.5)), np.full(len(at), 0.9), np.zeros(len(at), np.int64))
+
+    centre_s = duration_s / 1000 * (0.5 + np.arange(1000))
+    example = Example("v", lambda: np.zeros((1000, 2), np.float32), centre_s, None, duration_s)
+    assert len(TASK.answer(Everything(1, 1), example).scores) == kept
