@@ -255,7 +255,7 @@ def _clips_of(query: Query, sequence: FeatureSequence) -> tuple[int, int]:
 def _direction(clips: Sequence[NDArray[np.floating[Any]]], centre: NDArray[np.float32]) -> NDArray[np.float32]:
     """(D,): the mean direction of each query's clips ``(n, D)``, and of these."""
     means = [_normalised(_normalised(part.astype(np.float64) - centre).mean(0)) for part in clips]
-    return np.mean(means, axis=0).astype(np.float32)
+    return np.asarray(np.mean(means, axis=0), np.float32)
 
 
 def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,8 +14,9 @@
 
   function clock(seconds) {
     const tenths = Math.round(seconds * 10), whole = Math.floor(tenths / 10);
-    const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-    return `${parts.map((part) => String(part).padStart(2, "0")).join(":").replace(/^00:/, "")}.${tenths % 10}`;
+    const pad = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+    return `${hours ? `${hours}:${pad(minutes)}` : minutes}:${pad(whole % 60)}.${tenths % 10}`;
   }
 
   function stop() {

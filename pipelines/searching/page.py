@@ -14,6 +14,7 @@ from pipelines.report.media import browser_playable, find_video, relative_link, 
 if TYPE_CHECKING:
     from pipelines.search import Found, Result
 
+_TITLE = "More moments like this"
 _WIDTH_PX = 320
 
 
@@ -38,7 +39,6 @@ def found_page(found: "Found", store: FeatureStore, folder: Path, *, videos: Pat
                 cards[id(result)] = {**_moment(result), **fields, "thumb": picture}
             meter.show((number + 1) / len(by_video), f"{number + 1} of {len(by_video)} videos")
     data = {
-        "title": "More moments like this",
         "queries": [f"{q.video_id} · {clock(q.start_s)}–{clock(q.stop_s)}" for q in found.queries],
         "store": store.url,
         "clips": found.clips,
@@ -48,7 +48,7 @@ def found_page(found: "Found", store: FeatureStore, folder: Path, *, videos: Pat
     }
     here = files("pipelines.searching")
     body, style, script = ((here / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return html_page(title=data["title"], body=body, style=style, script=script, data=data)
+    return html_page(title=_TITLE, body=body, style=style, script=script, data=data)
 
 
 def _moment(result: "Result") -> dict[str, Any]:
