@@ -38,7 +38,8 @@ class Lanes {
       curves = video.curves || video.fixed.length > 0;
     this.shape = {truth: Boolean(video.truth), curve: Boolean(curves)};
     this.shape.height = 2 * PAD + BAR + (this.shape.truth ? BAR + 3 : 0) + (this.shape.curve ? CURVE + 4 : 0);
-    const mine = (items, label) => items.filter((item) => item.label === label).sort((a, b) => a.start - b.start);
+    const mine = (items, label) =>
+      shareOut(items.filter((item) => item.label === label).sort((a, b) => a.start - b.start));
     this.rows = labels.map((label) => ({
       label,
       truth: mine(video.truth || [], label),
@@ -196,26 +197,29 @@ class Lanes {
     thin.fill(context, y, BAR);
   }
 
-  drawBar(context, pens, item, left, y, width) {
+  drawBar(context, pens, item, left, rowTop, width) {
     const review = this.acts.reviewOf(item),
-      verdict = item.verdict;
-    context.globalAlpha = review && review.state === 'rejected' ? 0.35 : 1;
-    paintBar(context, pens, verdict, left, y, width, BAR);
-    if (width > 40 && item.score !== null && item.side === 'predicted' && (verdict === HIT || verdict === SHOWN)) {
+      rejected = review && review.state === 'rejected',
+      {top, height} = partOf(item),
+      y = rowTop + top;
+    context.globalAlpha = rejected ? 0.35 : 1;
+    paintBar(context, pens, item.verdict, left, y, width, height);
+    const filled = item.verdict === HIT || item.verdict === SHOWN;
+    if (filled && width > 40 && height > 10 && item.side === 'predicted') {
       context.fillStyle = PALETTE.card;
       context.font = `600 10px ${PALETTE.font}`;
-      context.fillText(item.score.toFixed(2), Math.max(left, GUTTER) + 5, y + BAR / 2 + 0.5);
+      context.fillText(item.score.toFixed(2), Math.max(left, GUTTER) + 5, y + height / 2 + 0.5);
       context.font = `12px ${PALETTE.font}`;
     }
     context.globalAlpha = 1;
-    if (review && review.state === 'rejected') {
+    if (rejected) {
       context.fillStyle = PALETTE.ink;
-      context.fillRect(left - 2, y + BAR / 2 - 0.75, width + 4, 1.5);
+      context.fillRect(left - 2, y + height / 2 - 0.75, width + 4, 1.5);
     }
     if (this.acts.selected() === item) {
       context.strokeStyle = PALETTE.ink;
       context.lineWidth = 2;
-      context.strokeRect(left - 2, y - 2, width + 4, BAR + 4);
+      context.strokeRect(left - 2, y - 2, width + 4, height + 4);
     }
   }
 
@@ -405,11 +409,13 @@ class Lanes {
       row = this.rows[number];
     if (!row) return null;
     const within = y - this.rowY(number),
-      truthEnds = this.barY('predicted') - 1;
-    const items = this.shape.truth && within < truthEnds ? row.truth : row.shown;
-    const hit = items.filter(
-      (item) => x >= this.x(item.start) - 2 && x <= Math.max(this.x(item.stop), this.x(item.start) + 2) + 1,
-    );
+      truth = this.shape.truth && within < this.barY('predicted') - 1,
+      below = within - this.barY(truth ? 'truth' : 'predicted');
+    const hit = (truth ? row.truth : row.shown).filter((item) => {
+      const {top, height} = partOf(item),
+        level = item.parts === 1 || (below >= top && below <= top + height + 0.5);
+      return level && x >= this.x(item.start) - 2 && x <= Math.max(this.x(item.stop), this.x(item.start) + 2) + 1;
+    });
     return hit.sort((a, b) => a.stop - a.start - (b.stop - b.start))[0] || null;
   }
 
@@ -512,6 +518,34 @@ class Lanes {
     const below = event.clientY + 18;
     this.tip.style.top = `${below + offsetHeight > window.innerHeight ? event.clientY - offsetHeight - 12 : below}px`;
   }
+}
+
+// Items that overlap in time share the height of their bar, up to three; more lie on each other.
+function shareOut(items) {
+  let group = [],
+    ends = [],
+    until = -Infinity;
+  const close = () => {
+    for (const item of group) item.parts = ends.length;
+  };
+  for (const item of items) {
+    if (item.start >= until - 1e-6) {
+      close();
+      [group, ends] = [[], []];
+    }
+    const free = ends.findIndex((end) => end <= item.start + 1e-6);
+    item.part = free >= 0 ? free : Math.min(ends.length, 2);
+    ends[item.part] = Math.max(item.stop, free >= 0 ? 0 : ends[item.part] || 0);
+    until = Math.max(until, item.stop);
+    group.push(item);
+  }
+  close();
+  return items;
+}
+
+function partOf({part, parts}) {
+  const height = BAR / parts;
+  return {top: part * height, height: parts > 1 ? height - 0.5 : height};
 }
 
 // The height of the curves: the highest score of the video, 0 to 255, so that low ones can be told apart.

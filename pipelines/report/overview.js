@@ -47,7 +47,9 @@ function showVideos() {
   if ($('videos').hidden) return;
   $('videos-find').hidden = all.length <= FEW_VIDEOS;
   const found = all.filter((row) => row.id.toLowerCase().includes(wanted));
-  $('videos-title').textContent = wanted ? `${found.length} of ${many(all.length, 'video')}` : many(all.length, 'video');
+  $('videos-title').textContent = wanted
+    ? `${found.length} of ${many(all.length, 'video')}`
+    : many(all.length, 'video');
   $('videos-more').hidden = found.length <= state.videoRows;
   fillTable(found.slice(0, state.videoRows));
 }

@@ -48,6 +48,7 @@ const lanes = VIDEOS.length
 // ---- head
 
 const FIGURES = {
+  average_map_activitynet: 'ActivityNet mAP',
   average_map: 'Average mAP',
   map: 'mAP',
   accuracy: 'Accuracy',
@@ -519,7 +520,10 @@ window.untrimmed = {
   segmentAt: (key) => {
     const item = itemsOf(state.video).find((each) => each.key === key),
       row = lanes.rows.findIndex(({label}) => label === item.label);
-    return {x: (lanes.x(item.start) + lanes.x(item.stop)) / 2, y: lanes.rowY(row) + lanes.barY(item.side) + BAR / 2};
+    return {
+      x: (lanes.x(item.start) + lanes.x(item.stop)) / 2,
+      y: lanes.rowY(row) + lanes.barY(item.side) + partOf(item).top + partOf(item).height / 2,
+    };
   },
   shown: () =>
     state.video.shown.map(({key, label, start, stop, score, verdict}) => ({key, label, start, stop, score, verdict})),
