@@ -1,5 +1,6 @@
 """From raw videos to what a trained head says of them."""
 
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,14 +24,14 @@ from pipelines.dataset import Example, Shelf
 from pipelines.evaluation import check_recipe
 from pipelines.extraction import Progress, run_extraction
 from pipelines.planning import Plan
-from pipelines.predictions import Curves, Predictions
+from pipelines.predictions import LIKELY, NO_SCORES, Curves, Predictions, chosen_rows
 from pipelines.settling import OnWait, Options, nobody_waits
 from pipelines.tasks import TASKS
 from pipelines.tasks.said import Said
 
 ENGINE_OPTIONS = ("weights", "boxes", "device", "engine", "decoder", "workers")
 """The options of `extract` that a run's recipe leaves open."""
-SHOWN, SHOWN_SCORE = 20, 0.2  # rows of a video that are printed, and the least score of a segment among them
+SHOWN = 20  # rows of a video that are printed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,21 +287,37 @@ def predicted_json(done: Predicted, output: Path | None) -> dict[str, Any]:
     }
 
 
-def predicted_lines(done: Predicted, output: Path | None, form: str | None) -> Iterator[str]:
+def predicted_lines(
+    done: Predicted, output: Path | None, form: str | None, min_score: float | None = None
+) -> Iterator[str]:
     """The best rows of each video, or where all are written; and what failed."""
-    document = done.predictions.document
-    if output is None:
-        for number, video in enumerate(document.videos):
+    if output is None or form is None:
+        for number, video in enumerate(done.predictions.document.videos):
             yield from _video_lines(done.predictions, number, video)
     else:
-        rows = len(document.segments) + len(document.boxes)
-        what = "boxes" if len(document.boxes) else "segments"
-        yield f"{rows} {what} of {len(document.media)} videos in {output} ({form})"
-        if done.predictions.curves and form != "activitynet":
-            yield f"note: {form} cannot hold scores over time, which the report draws; activitynet's file does"
-        yield f"next: untrimmed report {output} -o report.html"
+        yield from _written_lines(done.predictions, output, form, min_score)
     for each in done.failed:
         yield f"failed: {each['video']}: {each['reason']}: {each['detail']}"
+
+
+def _written_lines(predictions: Predictions, output: Path, form: str, min_score: float | None) -> Iterator[str]:
+    document = chosen_rows(predictions, form, min_score)
+    rows, videos = len(document.segments) + len(document.boxes), len(document.media)
+    what = "boxes" if len(document.boxes) else "segments"
+    yield f"{rows} {what} of {videos} {'video' if videos == 1 else 'videos'} in {output} ({form})"
+    left = len(predictions.document.segments) + len(predictions.document.boxes) - rows
+    if left:
+        why = f"{form} holds no scores: " if min_score is None else ""
+        least = LIKELY if min_score is None else min_score
+        yield f"note: {why}{left} of scores below {least:g} are left out" + (
+            "; --min-score sets the limit" if min_score is None else ""
+        )
+    elif form in NO_SCORES:
+        yield f"note: {form} holds no scores"
+    if predictions.curves and form != "activitynet":
+        yield f"note: {form} cannot hold scores over time, which the report draws; activitynet's file does"
+    if form not in NO_SCORES:
+        yield f"next: untrimmed report {shlex.quote(str(output))} -o report.html"
 
 
 def _video_lines(predictions: Predictions, number: int, video: str) -> Iterator[str]:
@@ -312,7 +329,7 @@ def _video_lines(predictions: Predictions, number: int, video: str) -> Iterator[
         rows[np.argsort(-score[rows], kind="stable")][:SHOWN]
         for rows, score in ((mine, segments.score), (seen, boxes.score))
     ]
-    likely = best[0][segments.score[best[0]] >= SHOWN_SCORE]
+    likely = best[0][segments.score[best[0]] >= LIKELY]
     for row in likely[np.argsort(segments.span_s[likely, 0], kind="stable")].tolist():
         span = " ".join(f"{clock(second):>10}" for second in segments.span_s[row].tolist())
         yield f"  {span}  {segments.score[row]:.2f}  {document.labels[segments.label[row]]}"

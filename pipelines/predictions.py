@@ -22,7 +22,14 @@ from pipelines.annotations.draft import put_text
 from pipelines.annotations.formats import FORMATS, format_by_ending, read_document, write_document
 
 OWN_KEY = "untrimmed"
-_HEAD_BYTES = 200
+LIKELY = 0.2  # the least score of a row where all rows look alike: printed, or in a format without scores
+ONLY_BOXES = ("ava", "coco-vid", "mot")
+ONLY_SEGMENTS = (
+    "activitynet", "actionformer", "opentad", "mmaction2", "thumos", "charades", "kinetics", "mstcn", "elan", "boris",
+    "audacity", "webvtt", "srt",
+)  # fmt: skip
+NO_SCORES = ("charades", "kinetics", "mstcn", "via", "elan", "boris", "cvat", "audacity", "webvtt", "srt")
+_BY_NUMBER = ("ava", "thumos")  # with a list of classes beside, in a folder
 _REGULAR_S = 1e-6
 
 
@@ -106,40 +113,40 @@ def read_predictions(path: str | Path) -> Predictions:
     scores = np.concatenate([document.segments.score, document.boxes.score])
     if len(scores) and not np.isfinite(scores).any():
         raise InputError(f"{place}: no row has a score, so these are labels; expected predictions")
-    if not _is_own(place):
+    own = _own(place)
+    if own is None:
         return Predictions(document)
-    own = json.loads(place.read_text("utf-8"))[OWN_KEY]
     try:
         return _with_own(document, own)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise InputError(
             f"{place}: what {OWN_KEY!r} holds is broken ({type(error).__name__}: {error}); expected what"
             " 'untrimmed predict' wrote. Predict again, or remove that key"
         ) from error
 
 
-def write_predictions(predictions: Predictions, path: str | Path, to: str | None = None) -> str:
-    """Write predictions in the format ``to``, by default the one of the file's ending, or ActivityNet's (ava for
-    boxes); its name. ActivityNet's file also holds all of `Predictions`, under the key "untrimmed".
+def write_predictions(
+    predictions: Predictions, path: str | Path, to: str | None = None, *, min_score: float | None = None
+) -> str:
+    """Write predictions in the format that `settled_format` gives; its name. ActivityNet's file also holds all of
+    `Predictions`, under the key "untrimmed". ``min_score``: see `chosen_rows`.
 
     Raises:
-        UsageError: the format is unknown, or ``path`` exists.
+        UsageError: see `settled_format`.
         InputError: what the format needs is missing, or it cannot hold the video ids.
         MachineError: it cannot be written.
     """
     out = Path(path)
-    form = to or _form(predictions, out)
-    if form not in FORMATS:
-        raise UsageError(f"format {form!r} is unknown; expected {', '.join(FORMATS)}")
-    if out.exists():
-        raise UsageError(f"{out} exists; choose another name, or move it away")
+    form = settled_format(out, to, boxes=len(predictions.document.boxes) > 0)
+    document = chosen_rows(predictions, form, min_score)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         if form == "activitynet":
-            put_text(partial / out.name, json.dumps(_own_json(predictions), ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(_own_json(predictions, document), ensure_ascii=False, allow_nan=False)
+            put_text(partial / out.name, text + "\n")
         else:
-            write_document(predictions.document, partial / out.name, form)
+            write_document(document, partial / out.name, form)
         (partial / out.name).rename(out)
     except OSError as error:
         raise MachineError(f"{out} cannot be written ({error.strerror}); choose another place") from error
@@ -150,23 +157,69 @@ def write_predictions(predictions: Predictions, path: str | Path, to: str | None
     return form
 
 
-def _is_own(path: Path) -> bool:
-    """Whether untrimmed wrote the file; its key stands at the beginning."""
+def settled_format(path: str | Path, to: str | None = None, *, boxes: bool) -> str:
+    """The format of a new file ``path``, of ``boxes`` or of segments: ``to``, or what its ending means; else
+    ActivityNet's, and for boxes ava, or coco-vid where the ending is .json.
+
+    Raises:
+        UsageError: there is no such format, it cannot hold such rows, it needs a folder, or ``path`` exists.
+    """
+    out = Path(path)
+    form = to or _default(out, boxes=boxes)
+    if form not in FORMATS:
+        raise UsageError(f"format {form!r} is unknown; expected {', '.join(FORMATS)}")
+    if form in (ONLY_SEGMENTS if boxes else ONLY_BOXES):
+        able = [name for name in FORMATS if name not in (ONLY_SEGMENTS if boxes else ONLY_BOXES)]
+        what, other = ("boxes", "segments") if boxes else ("segments", "boxes")
+        raise UsageError(f"format {form} holds {other}, and these are {what}; expected {', '.join(able)}")
+    if form in _BY_NUMBER and out.suffix:
+        raise UsageError(
+            f"{out}: format {form} has numbers in place of labels, and a list of classes beside; expected the name of a"
+            " folder, without an ending"
+        )
+    if out.exists():
+        raise UsageError(f"{out} exists; choose another name, or move it away")
+    return form
+
+
+def chosen_rows(predictions: Predictions, form: str, min_score: float | None = None) -> Document:
+    """The rows of at least ``min_score``; by default all, but in a format without scores those of `LIKELY` and above,
+    if no threshold has cut them already.
+    """
+    document = predictions.document
+    least = (LIKELY if form in NO_SCORES and not predictions.curves else 0.0) if min_score is None else min_score
+    return replace(
+        document,
+        segments=document.segments.take(~(document.segments.score < least)),
+        boxes=document.boxes.take(~(document.boxes.score < least)),
+    )
+
+
+def _own(path: Path) -> Any:  # noqa: ANN401 - JSON
+    """What stands under our key; None where there is none."""
     if path.is_dir():
-        return False
-    with path.open("rb") as stream:
-        return f'"{OWN_KEY}"'.encode() in stream.read(_HEAD_BYTES)
+        return None
+    text = path.read_bytes()
+    if f'"{OWN_KEY}"'.encode() not in text:
+        return None
+    try:
+        root = json.loads(text)
+    except ValueError:  # of another format
+        return None
+    own = root.get(OWN_KEY) if isinstance(root, dict) and "results" in root else None
+    return own if isinstance(own, dict) else None
 
 
-def _form(predictions: Predictions, out: Path) -> str:
+def _default(out: Path, *, boxes: bool) -> str:
     endings = tuple(ending for each in FORMATS.values() for ending in each.endings)
     if out.name.lower().endswith(endings):
         return format_by_ending(out)
-    return "ava" if len(predictions.document.boxes) else "activitynet"
+    if not boxes:
+        return "activitynet"
+    return "coco-vid" if out.suffix.lower() == ".json" else "ava"
 
 
-def _own_json(predictions: Predictions) -> dict[str, Any]:
-    document = predictions.document
+def _own_json(predictions: Predictions, document: Document) -> dict[str, Any]:
     curves = {
         video: {**each.times, "rows": {document.labels[row]: text for row, text in each.rows.items()}}
         for video, each in predictions.curves.items()

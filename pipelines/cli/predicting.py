@@ -36,6 +36,7 @@ def predict(
     to: Annotated[
         str | None, typer.Option(help="Its format, of those of `convert`; activitynet by default, or ava for boxes.")
     ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Rows of lower scores are not written.", min=0, max=1)] = None,
     store: Annotated[
         str | None, typer.Option(help="Features are read from this store, and new ones kept in it.")
     ] = None,
@@ -68,20 +69,24 @@ def predict(
     Features are read from --store, or the store that the run was trained on, where they have the videos.
     """
     if stream:
-        others = {"-o": output, "--to": to, "--store": store, "--boxes": boxes, "--workers": workers}
+        others: dict[str, Any] = {"-o": output, "--to": to, "--store": store, "--boxes": boxes, "--workers": workers}
+        others["--min-score"] = min_score is not None
         _check_stream(videos, decoder, [name for name, value in others.items() if value])
         _follow(
             run, videos[0], as_json, threshold=threshold, idle_s=idle, weights=weights, device=device, engine=engine
         )
         return
-    from pipelines.predicting import predict_videos, predicted_json, predicted_lines
-    from pipelines.predictions import write_predictions
+    from pipelines.predicting import checked_run, predict_videos, predicted_json, predicted_lines
+    from pipelines.predictions import settled_format, write_predictions
     from pipelines.show import follow_extraction, follow_waiting
 
+    trained = checked_run(run)
+    if output is not None:
+        settled_format(output, to, boxes=trained.task == "detect")
     with Meter("predict", quiet=quiet) as meter:
         on_plan, on_progress = follow_extraction(meter, quiet=quiet)
         done = predict_videos(
-            run,
+            trained,
             videos,
             store=store,
             threshold=threshold,
@@ -95,8 +100,9 @@ def predict(
             on_progress=on_progress,
             on_wait=follow_waiting(meter),
         )
-    form = None if output is None else write_predictions(done.predictions, output, to)
-    print_result(predicted_json(done, output), predicted_lines(done, output, form), as_json=as_json)
+    form = None if output is None else write_predictions(done.predictions, output, to, min_score=min_score)
+    lines = predicted_lines(done, output, form, min_score)
+    print_result(predicted_json(done, output), lines, as_json=as_json)
     if done.failed:
         raise typer.Exit(FAILED_INPUTS)
 

@@ -11,12 +11,21 @@ from commands import run as command
 
 from extract.errors import InputError, RecipeMismatchError, UsageError, VideoError
 from extract.store import FeatureStore
+from pipelines.annotations.formats import FORMATS, read_document
 from pipelines.checkpoint import Run
 from pipelines.config import TrainSettings
 from pipelines.dataset import Example
 from pipelines.extraction import Options, run_extraction
-from pipelines.predicting import checked_run, predict, predict_stored, predict_videos
-from pipelines.predictions import Curves, read_predictions, write_predictions
+from pipelines.predicting import Predicted, checked_run, predict, predict_stored, predict_videos, predicted_lines
+from pipelines.predictions import (
+    NO_SCORES,
+    ONLY_BOXES,
+    Curves,
+    chosen_rows,
+    read_predictions,
+    settled_format,
+    write_predictions,
+)
 from pipelines.scoring import Options as ScoreOptions
 from pipelines.scoring import score
 from pipelines.synthetic import synthesize
@@ -41,7 +50,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     labels = folder / "world" / "annotations.json"
     label = train("label", store, annotations=labels, out=folder / "label", settings=TrainSettings(epochs=3))
     localize = train(
-        "localize", store, annotations=labels, out=folder / "loc", head="watershed", settings=TrainSettings(epochs=2)
+        "localize",
+        store,
+        annotations=labels,
+        out=folder / "loc",
+        head="temporalmaxer",
+        settings=TrainSettings(epochs=2),
     )
     return World(folder, store, label, localize)
 
@@ -70,6 +84,7 @@ def test_raw_video_gives_what_the_store_gives(world: World, tmp_path: Path) -> N
         theirs = predict_stored(run, world.store, [names[0]])
         np.testing.assert_array_equal(ours.document.segments.span_s, theirs.document.segments.span_s)
         np.testing.assert_array_equal(ours.document.segments.score, theirs.document.segments.score)
+        assert len(ours.document.segments)
         assert ours.document.videos == ("x.mp4",)
         assert ours.sources == {"x.mp4": str(raw)}
 
@@ -83,7 +98,9 @@ def test_features_that_are_there_are_not_made_again(world: World, monkeypatch: p
 
 def test_a_store_is_made_and_kept(world: World, tmp_path: Path) -> None:
     elsewhere = replace(world.label, record={**world.label.record, "store": None})
-    predict(elsewhere, sorted((world.folder / "world" / "videos").iterdir())[0], store=tmp_path / "new.zarr")
+    predict(
+        elsewhere, sorted((world.folder / "world" / "videos").iterdir())[0], store=tmp_path / "new.zarr", engine="torch"
+    )
     assert len(FeatureStore.open(tmp_path / "new.zarr")) == 1
 
 
@@ -100,7 +117,7 @@ def test_bad_videos_are_named_and_the_others_answered(world: World, tmp_path: Pa
 def test_what_cannot_be_is_refused(world: World, tmp_path: Path) -> None:
     video = sorted((world.folder / "world" / "videos").iterdir())[0]
     with pytest.raises(RecipeMismatchError, match="weights_sha256"):
-        predict(world.label, video, weights="random:1", store=tmp_path / "x.zarr")
+        predict(world.label, video, weights="random:1", store=tmp_path / "x.zarr", engine="torch")
     other, _ = run_extraction(video, tmp_path / "other.zarr", options=Options(hop=16, engine="torch"))
     with pytest.raises(RecipeMismatchError, match="hop: 16 in the store, 8 in the run"):
         predict(world.label, video, store=other.url)
@@ -133,6 +150,8 @@ def test_a_file_holds_all_of_it_and_scores_as_activitynets(world: World, tmp_pat
     assert result["protocol"] == "activitynet"
     with pytest.raises(UsageError, match="exists; choose another name"):
         write_predictions(ours, tmp_path / "p.json")
+    (tmp_path / "other.json").write_text('{"results": {"untrimmed": []}, "version": "untrimmed"}')
+    assert read_predictions(tmp_path / "other.json").about == {}
     (tmp_path / "broken.json").write_text((tmp_path / "p.json").read_text().replace('"sources"', '"sauces"'))
     with pytest.raises(InputError, match="'untrimmed' holds is broken"):
         read_predictions(tmp_path / "broken.json")
@@ -170,6 +189,60 @@ def test_the_command(
     assert f"{video.name}: {len(world.label.classes)} segments" in capsys.readouterr().out
     assert command(monkeypatch, "predict", world.label.path, video, "-o", tmp_path / "p.vtt") == 0
     assert "webvtt cannot hold scores over time" in capsys.readouterr().out
+    monkeypatch.setattr("pipelines.predicting.predict_videos", lambda *_, **__: pytest.fail("worked before it looked"))
+    assert command(monkeypatch, "predict", world.label.path, video, "-o", tmp_path / "p.json") == 2
+    assert "exists; choose another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "boxes", "form"),
+    [
+        ("p.json", None, False, "activitynet"),
+        ("p.vtt", None, False, "webvtt"),
+        ("p.json", None, True, "coco-vid"),
+        ("p", None, True, "ava"),
+        ("p.json", "via", True, "via"),
+    ],
+)
+def test_the_format_of_a_name(name: str, to: str | None, boxes: bool, form: str, tmp_path: Path) -> None:
+    assert settled_format(tmp_path / name, to, boxes=boxes) == form
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "boxes", "says"),
+    [
+        ("p", "mot", False, "mot holds boxes, and these are segments; expected activitynet"),
+        ("p", "webvtt", True, "webvtt holds segments, and these are boxes; expected ava"),
+        (
+            "p.csv",
+            None,
+            True,
+            "numbers in place of labels, and a list of classes beside; expected the name",
+        ),
+        ("p", "xls", False, "format 'xls' is unknown"),
+    ],
+)
+def test_a_format_that_cannot_be(name: str, to: str | None, boxes: bool, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        settled_format(tmp_path / name, to, boxes=boxes)
+
+
+def test_formats_hold_what_is_said_of_them(world: World, tmp_path: Path) -> None:
+    found = predict_stored(world.localize, world.store, list(world.store)[:2])
+    assert (found.document.segments.score < 0.2).any()
+    for form in FORMATS:
+        if form in ONLY_BOXES:
+            continue
+        write_predictions(found, tmp_path / form, form, min_score=0.0)
+        again = read_document(tmp_path / form, fps=10).segments
+        assert len(again) >= len(found.document.segments) or form in ("mstcn", "cvat")  # labels of frames
+        assert np.isfinite(again.score).all() == (form not in NO_SCORES)
+    few = chosen_rows(found, "srt").segments
+    assert (few.score >= 0.2).all()
+    assert len(few) == (found.document.segments.score >= 0.2).sum()
+    done = Predicted(found, ())
+    assert "srt holds no scores" in "\n".join(predicted_lines(done, tmp_path / "x", "srt"))
+    assert "below 0.5 are left out" in "\n".join(predicted_lines(done, tmp_path / "x", "parquet", 0.5))
 
 
 def test_runs_of_a_curve() -> None:
