@@ -23,6 +23,7 @@ STREAMED: dict[str, Callable[[Path], Path]] = {
     "index-first.mp4": lambda p: encode(p, regular(60), container_options={"movflags": "faststart"}),
     "counted.avi": lambda p: encode(p, regular(60), codec="mpeg4", options={"bf": "2"}),
     "program.mpg": lambda p: encode(p, regular(60), codec="mpeg2video", options={"bf": "2"}),
+    "flash.flv": lambda p: encode(p, regular(60)),
     "raw.h264": lambda p: encode(p, regular(60)),
 }
 Frame = tuple[float, bytes, bool]
