@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_CLIPS = 4000
 _LEAST_CLIPS = 5
 _DIMENSIONS = 50
-_THUMBS = 24
+_THUMBS = 18
 _THUMB_PX = 64
 _REST = "other labels"
 _NONE = "no label"
@@ -87,6 +87,7 @@ def map_store(
         _scatter(axes, points, named)
         _put_pictures(axes, points, pictures)
         axes.set_title(f"{len(points)} clips of {len(set(clips.video))} videos; near is alike (t-SNE)", fontsize=10)
+        axes.margins(0.09)
         axes.set_xticks([])
         axes.set_yticks([])
     return len(points)
@@ -195,7 +196,14 @@ def _put_pictures(axes: "Axes", points: NDArray[np.float64], pictures: dict[int,
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     for row, pixels in pictures.items():
-        image: Any = OffsetImage(pixels, zoom=0.8)
-        axes.add_artist(
-            AnnotationBbox(image, tuple(points[row].tolist()), pad=0.12, bboxprops={"edgecolor": "#555555"})
+        image: Any = OffsetImage(pixels, zoom=0.55)
+        beside = AnnotationBbox(
+            image,
+            tuple(points[row].tolist()),
+            xybox=(26, 20),
+            boxcoords="offset points",
+            pad=0.0,
+            bboxprops={"edgecolor": "#555555"},
+            arrowprops={"arrowstyle": "-", "color": "#555555", "lw": 0.8},
         )
+        axes.add_artist(beside)

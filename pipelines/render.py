@@ -24,12 +24,12 @@ from pipelines.report.media import find_video
 from pipelines.report.payload import Shown, first_threshold, shown_videos
 from pipelines.report.subject import subject_of
 from pipelines.report.verdicts import Rows
-from pipelines.video_out import CODECS, MOST_FPS, TICK, LimitedRate, VideoWriter, even, written_whole
+from pipelines.video_out import CODECS, MOST_FPS, TICK, LimitedRate, VideoWriter, check_is_other, even, written_whole
 
 Colour = tuple[int, int, int]
 _MOST_CHIPS = 6
 _MOST_LANES = 4
-_LABEL = 28
+_NARROW = 36  # text sizes; on such pictures true labels stand below the predicted ones
 _BOX_FOR_S = 0.5  # a box is shown so long before and after its moment, unless another moment is nearer
 _BACK, _GROUND, _INK, _DIM = (22, 24, 29), (44, 48, 56), (240, 240, 240), (150, 155, 165)
 
@@ -101,7 +101,7 @@ def render_video(
         on_progress: called with the share that is done, 0..1.
 
     Raises:
-        UsageError: ``output`` has another ending, or ``height_px`` is too small to be read.
+        UsageError: ``output`` has another ending or is the video itself, or ``height_px`` is too small to be read.
         InputError: the video is not found.
         VideoError: it cannot be read.
         MachineError: ``output`` cannot be written.
@@ -114,6 +114,7 @@ def render_video(
         raise InputError(
             f"the file of video {look.video.video_id!r} is not found; name the folder that it is in by --videos"
         )
+    check_is_other(output, look.path)
     info = probe(look.path)
     with (
         written_whole(output) as partial,
@@ -143,6 +144,7 @@ class Overlay:
         self._threshold, self._found = look.threshold, look.video.at(look.threshold)
         self._width, self._height = picture_size
         self._text_px = max(11, min(18, self._height // 30))
+        self._most_letters = max(6, min(28, int(self._width / (1.3 * self._text_px)) - 8))
         self._bar = Timeline(look.video, self._found, self._width, self._text_px)
         self.size = (self._width, self._height + self._bar.height // 2 * 2)
 
@@ -154,9 +156,11 @@ class Overlay:
         image = Image.fromarray(canvas)
         draw = ImageDraw.Draw(image)
         if self._video.tracks is None:
-            self._chips(draw, self._found, second, left=True)
+            top = self._text_px // 2
+            below = self._chips(draw, self._found, second, top, left=True)
             if self._video.truth is not None:
-                self._chips(draw, self._video.truth, second, left=False)
+                narrow = self._width < _NARROW * self._text_px
+                self._chips(draw, self._video.truth, second, below if narrow else top, left=False)
         else:
             found, true = self._video.tracks
             if self._video.truth is not None:
@@ -165,14 +169,15 @@ class Overlay:
         drawn: NDArray[np.uint8] = np.asarray(image)
         return drawn
 
-    def _chips(self, draw: ImageDraw.ImageDraw, rows: Rows, second: float, *, left: bool) -> None:
+    def _chips(self, draw: ImageDraw.ImageDraw, rows: Rows, second: float, top: int, *, left: bool) -> int:
+        """What is so at ``second``, from ``top`` down to what is returned."""
         now = np.flatnonzero((rows.span_s[:, 0] <= second) & (second < rows.span_s[:, 1]))
         if left:
             now = now[np.argsort(-rows.score[now], kind="stable")]
-        font, pad, top = font_of(self._text_px), self._text_px // 3, self._text_px // 2
+        font, pad = font_of(self._text_px), self._text_px // 3
         for row in now[:_MOST_CHIPS].tolist():
             label = int(rows.label[row])
-            text = shortened(self._labels[label], _LABEL)
+            text = shortened(self._labels[label], self._most_letters)
             text = f"{text}  {rows.score[row]:.2f}" if left else f"truth: {text}"
             width = int(font.getlength(text)) + 2 * pad
             x = self._text_px // 2 if left else self._width - width - self._text_px // 2
@@ -180,6 +185,7 @@ class Overlay:
             top += self._text_px + 3 * pad
         if len(now) > _MOST_CHIPS and left:
             draw.text((self._text_px // 2, top), f"and {len(now) - _MOST_CHIPS} more", fill=_INK, font=font)
+        return top
 
     def _boxes(
         self, draw: ImageDraw.ImageDraw, rows: Rows, tracks: NDArray[np.int64], second: float, *, true: bool
@@ -202,7 +208,7 @@ class Overlay:
                 top += step
 
     def _said(self, rows: Rows, row: int, *, true: bool) -> str:
-        label = shortened(self._labels[int(rows.label[row])], _LABEL)
+        label = shortened(self._labels[int(rows.label[row])], self._most_letters)
         return f"truth: {label}" if true else f"{label}  {rows.score[row]:.2f}"
 
 
