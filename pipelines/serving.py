@@ -143,13 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._only(HTTPStatus.NOT_FOUND)
             return
         try:
-            if path.suffix.lower() in _PAGES:
-                self.server.offer_links(path)
-            file = path.open("rb")
+            file = _opened(path)
         except OSError:
             self._only(HTTPStatus.NOT_FOUND)
             return
         with file:
+            if path.suffix.lower() in _PAGES:
+                self.server.offer_links(path)
             self._send(file, _content_type(path), with_body=with_body)
 
     def _send(self, file: BinaryIO, content_type: str, *, with_body: bool) -> None:
@@ -200,6 +200,18 @@ def byte_span(header: str, size: int) -> tuple[int, int] | None:
     if last and int(last) < int(first):
         return None
     return int(first), min(size, int(last) + 1) if last else size
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, if it is one; what a symbolic link leads to must be a video or a page by its name, too.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    target = path.resolve(strict=True)
+    if not target.is_file() or target.suffix.lower() not in SUFFIXES | _PAGES:  # a pipe would wait for ever
+        raise FileNotFoundError(target)
+    return target.open("rb")
 
 
 def _pages(path: Path) -> list[Path]:

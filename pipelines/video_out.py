@@ -5,10 +5,12 @@ H W pixels.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import av
 import numpy as np
@@ -145,12 +147,13 @@ def make_proxy(
         on_progress: called with the share that is done, 0..1.
 
     Raises:
-        UsageError: ``height_px`` is below 16, or ``output`` does not end in .webm.
+        UsageError: ``height_px`` is below 16, or ``output`` does not end in .webm, or is ``source`` itself.
         VideoError: not readable.
         MachineError: the copy cannot be written.
     """
     if height_px < 16 or output.suffix != ".webm":
         raise UsageError(f"height_px is {height_px}, output {output}; expected at least 16, and a name in .webm")
+    check_is_other(output, source)
     info = probe(source)
     height = min(height_px, info.height)
     with (
@@ -190,6 +193,20 @@ def even(size: tuple[int, int]) -> tuple[int, int]:
     return max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
 
 
+def check_is_other(output: Path, source: str | Path) -> None:
+    """Refuse to write a copy over what it is made of.
+
+    Raises:
+        UsageError: both are one file.
+    """
+    made_of = Path(url2pathname(urlsplit(str(source)).path)) if str(source).startswith("file:") else Path(source)
+    same = False
+    with suppress(OSError, ValueError):  # one of them is not there
+        same = output.samefile(made_of)
+    if same:
+        raise UsageError(f"{output} is the video itself, which would be lost; choose another name")
+
+
 @contextmanager
 def written_whole(output: Path) -> Iterator[Path]:
     """A place beside ``output``, with its ending, which takes its name when all went well, and else vanishes.
@@ -207,5 +224,5 @@ def written_whole(output: Path) -> Iterator[Path]:
             raise
         raise MachineError(f"{output} cannot be written ({error.strerror or error}); choose another place") from error
     finally:
-        if partial.is_file():
+        with suppress(OSError):  # it is not there, or is no file
             partial.unlink()

@@ -31,6 +31,7 @@ def view(
 ) -> None:
     """Show a page with its videos at an address of this machine, until Ctrl-C. Nobody else can open it."""
     import sys
+    import threading
     import webbrowser
 
     from pipelines.serving import PageServer
@@ -41,8 +42,8 @@ def view(
         print_result({"url": first, "pages": list(server.urls)}, lines, as_json=as_json)
         sys.stdout.flush()
         try:
-            if not no_browser:
-                webbrowser.open(first)
+            if not no_browser:  # apart: one in the terminal does not return before it was answered
+                threading.Thread(target=webbrowser.open, args=(first,), daemon=True).start()
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             return

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -134,6 +135,20 @@ def test_nothing_else_is_served(server: PageServer, tmp_path: Path) -> None:
         assert ask(server, link)[::2] == (404, b""), link
 
 
+def test_links_of_the_file_system_lead_to_videos_alone(server: PageServer, tmp_path: Path) -> None:
+    video, videos = tmp_path / "videos" / "b.MOV", tmp_path / "videos"
+    for target, status in ((videos / "unlisted.webm", 200), (videos / "notes.txt", 404), (tmp_path / "gone", 404)):
+        video.unlink()
+        video.symlink_to(target)
+        assert ask(server, "../videos/b.MOV")[0] == status
+    video.unlink()
+    os.mkfifo(video)
+    assert ask(server, "../videos/b.MOV")[0] == 404
+    video.unlink()
+    video.mkdir()
+    assert ask(server, "../videos/b.MOV")[0] == 404
+
+
 def test_a_linked_page_brings_its_own_videos(server: PageServer) -> None:
     assert ask(server, "../videos/unlisted.webm")[0] == 404
     assert ask(server, "report_videos/0001.html")[0] == 200
@@ -203,6 +218,22 @@ def test_the_command_prints_the_address_and_ends_well(page: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20) == ("", "")
     assert process.returncode == 0
+
+
+def test_a_browser_that_returns_late_is_answered(page: Path, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    asked = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).status, flush=True)"
+    browser.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{asked}' \"$1\"\n")
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "pipelines.cli", "view", str(page)]
+    environment = {**os.environ, "BROWSER": str(browser)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    printed = [process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert printed[0].startswith("http://127.0.0.1:")
+    assert (printed[1], process.returncode) == ("200\n", 0)
 
 
 def test_a_browser_seeks_in_a_video_of_the_page(tmp_path: Path) -> None:

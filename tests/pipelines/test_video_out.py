@@ -83,9 +83,21 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         make_proxy(str(tmp_path / "none.mp4"), tmp_path / "copy.webm")
     with pytest.raises(MachineError, match="cannot be written"):
         make_proxy(str(source), source / "copy.webm")
+    with pytest.raises(MachineError, match="cannot be written"):
+        make_proxy(str(source), tmp_path / f"{'x' * 250}.webm")
     with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "half.txt") as partial:
         partial.write_bytes(bytes(1 // int(partial.write_text(""))))
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_is_not_copied_over_itself(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a b.webm", regular(5), codec="libvpx-vp9")
+    (tmp_path / "link.webm").symlink_to(source)
+    before = source.read_bytes()
+    for made_of, output in ((str(source), source), (source.as_uri(), source), (str(source), tmp_path / "link.webm")):
+        with pytest.raises(UsageError, match="is the video itself"):
+            make_proxy(made_of, output)
+    assert source.read_bytes() == before
 
 
 @pytest.mark.parametrize("ending", [".webm", ".mp4"])
