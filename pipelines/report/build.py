@@ -37,6 +37,8 @@ from pipelines.video_out import make_proxy
 
 MOST_VIDEOS, MOST_BYTES = 100, 8_000_000
 """Of one page; more videos get a page each."""
+REVIEWED = ["activitynet", "webvtt", "srt", "elan", "audacity", "csv"]
+"""Formats in which the page hands out reviewed segments; boxes can be looked at alone."""
 THUMBS = 60  # of a page
 VERDICTS = ("hits", "wrong", "false_alarms", "misses")
 OnProgress = Callable[[float, str], None]
@@ -192,7 +194,7 @@ class _Job:
             "notes": self._notes,
             "threshold": self._threshold,
             "tiou": TIOU,
-            "formats": ["activitynet", "webvtt", "srt", "elan", "audacity", "csv"],
+            "formats": [] if len(self._subject.predictions.document.boxes) else REVIEWED,
         }
 
     def _pages(self, shown: Sequence[Shown], head: dict[str, Any]) -> Iterator[dict[str, Any]]:
