@@ -5,7 +5,7 @@ N clips, D feature.
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MOST_CLIPS = 4000
 _LEAST_CLIPS = 5
 _DIMENSIONS = 50
+_SAME = 1e-5  # of the features: what differs by less is one point
 _THUMBS = 18
 _THUMB_PX = 64
 _REST = "other labels"
@@ -42,7 +43,7 @@ class Clips:
     Attributes:
         features: ``(N, D)`` float32.
         video: id of each clip's video.
-        second: ``(N,)`` float64, the clips' middles.
+        second: ``(N,)`` float64, the clips' middles; of boxes, when they were seen.
     """
 
     features: NDArray[np.float32]
@@ -63,7 +64,8 @@ def map_store(
 
     Features are reduced to 50 directions (PCA), then laid out by t-SNE: near is alike, but distances across the map and
     sizes of groups mean nothing. The colour is the label at the clip's middle, or without ``annotations`` the video.
-    Where ``videos`` are found, small pictures stand at places spread over the map.
+    Where videos are found, in the folder ``videos`` or where they were, small pictures stand at places spread over the
+    map.
 
     Raises:
         InputError: too few clips, or labels that do not go with the store.
@@ -80,8 +82,8 @@ def map_store(
     on_progress(0.1, f"laying out {len(clips.second)} clips")
     points = laid_out(clips.features, seed)
     on_progress(0.9, "drawing")
-    chosen = spread(points, _THUMBS) if videos is not None else []
-    pictures = {} if videos is None else _pictures(clips, chosen, Path(videos))
+    paths = _paths(opened, clips, None if videos is None else Path(videos))
+    pictures = _pictures(clips, spread(points, _THUMBS), paths)
     with picture(output, (8.6, 7.0)) as figure:
         axes = figure.subplots()
         _scatter(axes, points, named)
@@ -98,12 +100,16 @@ def sampled(store: FeatureStore, most: int) -> Clips:
     step = max(1, -(-sum(record.rows for record in store.catalogue.values()) // most))
     features, names, seconds, before = [], [], [], 0
     for video_id in sorted(store):
+        count = store.catalogue[video_id].rows
+        rows = np.arange(-before % step, count, step)
+        before += count
+        if not len(rows):
+            continue
         sequence = store[video_id]
-        rows = np.arange(-before % step, len(sequence), step)
-        before += len(sequence)
+        seen_s = (sequence.start_s + sequence.stop_s) / 2 if sequence.second is None else sequence.second
         features.append(sequence.features[rows].astype(np.float32))
         names += [video_id] * len(rows)
-        seconds.append((sequence.start_s[rows] + sequence.stop_s[rows]) / 2)
+        seconds.append(seen_s[rows])
     if not features:
         return Clips(np.zeros((0, 0), np.float32), (), np.zeros(0))
     return Clips(np.concatenate(features), names, np.concatenate(seconds))
@@ -129,12 +135,15 @@ def laid_out(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    unit = unit_rows(features - features.mean(axis=0))
+    centred = features - features.mean(axis=0)
+    if np.abs(centred).max(initial=0.0) <= _SAME * np.abs(features).max(initial=0.0):  # t-SNE would divide by 0
+        return np.zeros((len(features), 2))
+    unit = unit_rows(centred)
     reduced = PCA(min(_DIMENSIONS, *unit.shape), random_state=seed).fit_transform(unit)
+    begin = np.pad(reduced, ((0, 0), (0, 1)))[:, :2]
     perplexity = min(30.0, (len(unit) - 1) / 3)
-    places: NDArray[np.float64] = np.asarray(
-        TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced), np.float64
-    )
+    scatter = TSNE(2, perplexity=perplexity, init=(begin / begin[:, 0].std() * 1e-4), random_state=seed)
+    places: NDArray[np.float64] = np.asarray(scatter.fit_transform(reduced), np.float64)
     return places
 
 
@@ -148,7 +157,16 @@ def spread(points: NDArray[np.float64], most: int) -> list[int]:
     return chosen
 
 
-def _pictures(clips: Clips, chosen: Sequence[int], folder: Path) -> dict[int, NDArray[np.uint8]]:
+def _paths(store: FeatureStore, clips: Clips, folder: Path | None) -> dict[str, Path | None]:
+    """Where the videos of the clips are."""
+    recorded = {video_id: store.catalogue[video_id].provenance.get("uri") for video_id in dict.fromkeys(clips.video)}
+    return {
+        video_id: find_video(video_id, source=source if isinstance(source, str) else None, folder=folder)
+        for video_id, source in recorded.items()
+    }
+
+
+def _pictures(clips: Clips, chosen: Sequence[int], paths: Mapping[str, Path | None]) -> dict[int, NDArray[np.uint8]]:
     """What is shown at the middle of each chosen clip whose video is found."""
     from PIL import Image
 
@@ -157,7 +175,7 @@ def _pictures(clips: Clips, chosen: Sequence[int], folder: Path) -> dict[int, ND
     for row in chosen:
         by_video.setdefault(clips.video[row], []).append(row)
     for video_id, rows in by_video.items():
-        path = find_video(video_id, folder=folder)
+        path = paths[video_id]
         links = [] if path is None else thumbnails(path, clips.second[rows].tolist(), width_px=_THUMB_PX)
         for row, link in zip(rows, links, strict=False):
             if link is not None:
@@ -174,9 +192,11 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], named: Sequence[str]) ->
     markers = "osD"
     shown = sorted(order[: len(COLOURS) * len(markers)].tolist())
     rest = ~np.isin(names, shown)
+    texts: list[str] = []
     for text, rows, colour in ((_NONE, names == _NONE, "#d8d8d8"), (_REST, rest & (names != _NONE), "#9a9a9a")):
         if rows.any():
-            axes.scatter(points[rows, 0], points[rows, 1], s=9, color=colour, lw=0, label=text, zorder=1)
+            axes.scatter(points[rows, 0], points[rows, 1], s=9, color=colour, lw=0, label=str(len(texts)), zorder=1)
+            texts.append(text)
     for at, name in enumerate(shown):
         marker, colour = markers[at // len(COLOURS)], COLOURS[at % len(COLOURS)]
         axes.scatter(
@@ -186,10 +206,13 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], named: Sequence[str]) ->
             color=colour,
             marker=marker,
             lw=0,
-            label=shortened(name, 24),
+            label=str(len(texts)),
             zorder=2,
         )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, markerscale=1.6)
+        texts.append(shortened(name, 24))
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, markerscale=1.6)
+    for said, text in zip(legend.get_texts(), texts, strict=True):
+        said.set_text(text)  # not as labels: of these, matplotlib would leave out what begins with "_"
 
 
 def _put_pictures(axes: "Axes", points: NDArray[np.float64], pictures: dict[int, NDArray[np.uint8]]) -> None:

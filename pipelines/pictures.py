@@ -3,6 +3,7 @@
 C labels, T steps or clips, N rows, D feature.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -88,7 +89,8 @@ def picture(output: Path, size_in: tuple[float, float]) -> "Iterator[Figure]":
         "font.size": 9,
         "axes.edgecolor": _DIM,
     }
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of another alphabet: a frame stands for it
         figure = Figure(figsize=size_in, layout="constrained")
         yield figure
         about = {"Date": None} if output.suffix == ".svg" else {"Software": None}
