@@ -283,8 +283,7 @@ def _rows(
 
 
 def _rounded(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
-    rounded: NDArray[np.float64] = np.round(np.asarray(values, np.float64), digits)
-    return rounded
+    return values.astype(np.float64).round(digits)
 
 
 def _widened(predictions: Predictions, video_id: str, n_labels: int) -> tuple[Curves | None, list[str]]:
