@@ -1,6 +1,6 @@
 """Searching a store: clips a second against what reading and numpy take, and how often what is found is the same verb.
 
-python benchmarks/search.py [--world WORLD_STORE ANNOTATIONS] [--clips 1000000]
+python benchmarks/search.py [--world WORLD_STORE ANNOTATIONS] [--share 1.0]
 """
 
 import argparse
