@@ -33,7 +33,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("subject")
-    synthesize("untrimmed", folder / "world", videos=3, seconds=8, seed=3, workers=1)
+    synthesize("untrimmed", folder / "world", videos=3, seconds=10, seed=3, workers=1)
     store, _ = run_extraction(folder / "world" / "videos", folder / "f.zarr", options=Options(engine="torch"))
     labels = folder / "world" / "annotations.json"
     train("label", store, annotations=labels, out=folder / "label", settings=TrainSettings(epochs=2))
