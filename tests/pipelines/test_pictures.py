@@ -75,7 +75,7 @@ def test_a_still_video_has_a_map(tmp_path: Path) -> None:
         real_frames=np.full(9, 16, np.int32),
         damaged=np.zeros(9, bool),
         duration_s=9.0,
-        status="complete",
+        status="ok",
         provenance={"uri": str(tmp_path / "gone.mp4")},
     )
     store.commit(store.write_segment([still]))
