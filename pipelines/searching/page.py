@@ -1,7 +1,7 @@
 """The page of `untrimmed search`: a card for each moment, with its picture, that plays where it is clicked."""
 
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from extract.errors import VideoError
@@ -40,7 +40,7 @@ def found_page(found: "Found", store: FeatureStore, folder: Path, *, videos: Pat
             meter.show((number + 1) / len(by_video), f"{number + 1} of {len(by_video)} videos")
     data = {
         "queries": [f"{q.video_id} · {clock(q.start_s)}–{clock(q.stop_s)}" for q in found.queries],
-        "store": store.url,
+        "store": PurePosixPath(store.url).name,  # pages are handed on: no path of this machine
         "clips": found.clips,
         "videos": found.videos,
         "seconds": round(found.seconds, 3),
