@@ -205,11 +205,9 @@ def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     recipe = about.get("recipe") or {}
     facts = [(name, about.get(name)) for name in ("run", "task", "head", "seed")]
     facts += [("backbone", recipe.get("backbone")), ("weights sha256", str(recipe.get("weights_sha256", ""))[:12])]
-    clip = (
-        "{clip_frames} frames, stride {frame_stride}, hop {hop}, at {fps} samples/s".format_map(recipe)
-        if "hop" in recipe
-        else None
-    )
-    facts += [("clips", clip), ("recipe digest", str(about.get("recipe_digest") or "")[:12])]
+    clips = "{clip_frames} frames, stride {frame_stride}, hop {hop}, at {fps} samples/s"
+    known = all(name in recipe for name in ("clip_frames", "frame_stride", "hop", "fps"))
+    facts += [("clips", clips.format_map(recipe) if known else None)]
+    facts += [("recipe digest", str(about.get("recipe_digest") or "")[:12])]
     facts += [("untrimmed", version("untrimmed")), ("made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
