@@ -220,7 +220,7 @@ class Timeline:
 
     def __init__(self, video: Shown, found: Rows, width: int, text_px: int) -> None:
         self._duration_s, self._text_px = max(video.duration_s, 1e-3), text_px
-        self._left, self._right = text_px * 6, width - text_px
+        self._left, self._right = min(text_px * 6, width // 2), max(width // 2 + 1, width - text_px)
         rows = [("truth", video.truth)] if video.truth is not None else []
         rows.append(("predicted", found))
         row_px = text_px * 3 // 2
@@ -258,7 +258,8 @@ class Timeline:
         for row in np.argsort(rows.score, kind="stable").tolist():
             y = top + lane[row] * high
             x1, x2 = (self._x(second) for second in span_s[row].tolist())
-            draw.rectangle((x1, round(y), max(x1, x2 - 1), round(y + high) - 1), fill=colour_of(int(rows.label[row])))
+            corner = (max(x1, x2 - 1), max(round(y), round(y + high) - 1))
+            draw.rectangle((x1, round(y), *corner), fill=colour_of(int(rows.label[row])))
 
     def _ticks(self, draw: ImageDraw.ImageDraw, top: int, font: ImageFont.FreeTypeFont) -> None:
         for second in tick_seconds(self._duration_s, most=max(2, (self._right - self._left) // (6 * self._text_px))):

@@ -103,6 +103,15 @@ def test_the_timeline_shows_each_segment_and_the_moment() -> None:
     assert not has(pictures[0.0][:, 72 + round(0.85 * 516)], colour_of(0))
 
 
+def test_many_labels_and_narrow_pictures_are_drawn_too() -> None:
+    many = rows(*((label, 1.0, 1.0, 0.9) for label in range(60)), box=np.tile([0.0, 0.1, 0.9, 1.0], (60, 1)))
+    video = segments(predicted=many, truth=None, tracks=(np.full(60, -1), np.zeros(0, np.int64)))
+    for size in ((360, 240), (40, 120), (2, 120)):
+        overlay = Overlay(Look(video, [str(label) for label in range(60)], 0.5, None), size)
+        assert overlay.drawn(GREY[: size[1], : size[0]], 1.0).shape == (overlay.size[1], size[0], 3)
+        assert Overlay(Look(segments(), LABELS, 0.0, None), size).drawn(GREY[: size[1], : size[0]], 3.5).any()
+
+
 def write_files(folder: Path) -> tuple[Path, Path]:
     entries = [{"label": "jump", "score": 0.9, "segment": [1.0, 2.0]}]
     predictions = {"version": "VERSION 1.3", "results": {"a": entries, "b": entries}, "external_data": {}}
