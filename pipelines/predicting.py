@@ -15,7 +15,7 @@ from extract.boxes import content_of
 from extract.errors import RecipeMismatchError, StoreError, UsageError, VideoError
 from extract.recipe import OWN_FEATURES, Recipe
 from extract.sources import Source, find_videos, fingerprint
-from extract.store import FeatureStore
+from extract.store import FeatureStore, VideoRecord
 from pipelines.annotations.document import Media
 from pipelines.annotations.draft import Draft
 from pipelines.checkpoint import SEEDS_FILE, Run, load_run
@@ -29,6 +29,7 @@ from pipelines.settling import OnWait, Options, nobody_waits
 from pipelines.tasks import TASKS
 from pipelines.tasks.said import Said
 
+RATE_SLACK = 1.1  # frame rates that differ by less are alike
 ENGINE_OPTIONS = ("weights", "boxes", "device", "engine", "decoder", "workers")
 """The options of `extract` that a run's recipe leaves open."""
 SHOWN = 20  # rows of a video that are printed
@@ -125,7 +126,9 @@ def predict_stored(
         example = Example(video_id, read, centre_s, None, clips.duration_s)
         example = task.unanswered(clips, example, run.settings, len(run.classes))
         said = task.said(task.answer(run.head, example), example, chosen)
-        provenance = store.catalogue[video_id].provenance
+        record = store.catalogue[video_id]
+        provenance = record.provenance
+        draft.notes += [f"{video_id}: {odd}" for odd in _oddities(run, record)]
         _note(draft, draft.video(video_id, _media(provenance, clips.duration_s)), said)
         sources[video_id] = str(provenance["uri"])
         if said.curves is not None:
@@ -235,6 +238,23 @@ def _extracted(
     return store, tuple(summary.failed)
 
 
+def _oddities(run: Run, record: VideoRecord) -> Iterator[str]:
+    """What makes a video unlike those that the run was trained on."""
+    if record.status == "partial":
+        yield "some of it could not be decoded"
+    rate, wanted = record.provenance.get("average_fps"), run.recipe.get("fps")
+    known = run.record.get("frame_rates")
+    if not isinstance(rate, int | float):
+        return
+    if isinstance(wanted, int | float) and rate < wanted / RATE_SLACK:
+        yield f"{rate:g} frames/s, fewer than the {wanted:g} samples/s of the run's features: frames repeat"
+    elif wanted == "native" and known and not known[0] / RATE_SLACK <= rate <= known[1] * RATE_SLACK:
+        yield (
+            f"{rate:g} frames/s; the run was trained on {known[0]:g} to {known[1]:g}, and its features take every"
+            " frame: clips here are of another length in seconds"
+        )
+
+
 def _media(provenance: Mapping[str, Any], duration_s: float) -> Media:
     rate, size = provenance.get("average_fps"), (provenance.get("width"), provenance.get("height"))
     return Media(duration_s, None if rate is None else float(rate), *size)
@@ -282,6 +302,7 @@ def predicted_json(done: Predicted, output: Path | None) -> dict[str, Any]:
         **({} if output is None else {"output": str(output)}),
         **done.predictions.about,
         "threshold": done.predictions.threshold,
+        "notes": list(document.notes),
         "videos": videos,
         "failed": [dict(each) for each in done.failed],
     }
@@ -296,6 +317,7 @@ def predicted_lines(
             yield from _video_lines(done.predictions, number, video)
     else:
         yield from _written_lines(done.predictions, output, form, min_score)
+    yield from (f"note: {note}" for note in done.predictions.document.notes)
     for each in done.failed:
         yield f"failed: {each['video']}: {each['reason']}: {each['detail']}"
 

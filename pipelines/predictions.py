@@ -228,6 +228,7 @@ def _own_json(predictions: Predictions, document: Document) -> dict[str, Any]:
         "about": dict(predictions.about),
         "threshold": predictions.threshold,
         "labels": list(document.labels),
+        "notes": list(document.notes),
         "media": {video: _known(media) for video, media in document.media.items()},
         "sources": dict(predictions.sources),
         "curves": curves,
@@ -245,7 +246,7 @@ def _with_own(document: Document, own: Mapping[str, Any]) -> Predictions:
     number = np.array([*(labels.index(label) for label in document.labels), -1], np.int64)
     segments = replace(document.segments, label=number[document.segments.label])
     return Predictions(
-        replace(document, media=media, labels=labels, segments=segments),
+        replace(document, media=media, labels=labels, segments=segments, notes=(*document.notes, *own["notes"])),
         {video: _curves(each, labels) for video, each in own["curves"].items()},
         float(own["threshold"]),
         {video: str(source) for video, source in own["sources"].items()},

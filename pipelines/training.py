@@ -102,14 +102,19 @@ def train(
 
 
 def _origin(store: Store, annotations: str | Path) -> dict[str, Any]:
-    """Where features, weights and labels were, for commands that are not told; None where that is not one place."""
+    """Where features, weights and labels were, for commands that are not told, and the least and greatest frame rate of
+    the videos; None where that is not one place.
+    """
     if not isinstance(store, FeatureStore):
-        return {"store": None, "weights": None, "annotations": str(Path(annotations).absolute())}
-    weights = {str(record.provenance.get("weights")) for record in store.catalogue.values()}
+        return {"store": None, "weights": None, "annotations": str(Path(annotations).absolute()), "frame_rates": None}
+    videos = [record.provenance for record in store.catalogue.values()]
+    weights = {str(video.get("weights")) for video in videos}
+    rates = [rate for video in videos if isinstance(rate := video.get("average_fps"), int | float)]
     return {
         "store": without_secrets(store.url),
         "weights": weights.pop() if len(weights) == 1 else None,
         "annotations": str(Path(annotations).absolute()),
+        "frame_rates": [min(rates), max(rates)] if rates else None,
     }
 
 

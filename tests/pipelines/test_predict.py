@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from commands import run as command
 
 from extract.errors import InputError, RecipeMismatchError, UsageError, VideoError
-from extract.store import FeatureStore
+from extract.store import FeatureSequence, FeatureStore, VideoRecord
 from pipelines.annotations.formats import FORMATS, read_document
 from pipelines.checkpoint import Run
 from pipelines.config import TrainSettings
@@ -40,6 +41,25 @@ class World:
     store: FeatureStore
     label: Run
     localize: Run
+
+
+@dataclass(frozen=True)
+class SlowStore:
+    """A store as if its features were of another recipe."""
+
+    store: FeatureStore
+    recipe: dict[str, object]
+    recipe_digest: str = "other"
+
+    @property
+    def catalogue(self) -> Mapping[str, VideoRecord]:
+        return self.store.catalogue
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store)
+
+    def __getitem__(self, video_id: str) -> FeatureSequence:
+        return self.store[video_id]
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +288,29 @@ def test_a_video_as_a_whole() -> None:
     np.testing.assert_allclose(said.segments.scores, [0.6, 0.3, 0.1], rtol=1e-6)
     assert said.segments.labels.tolist() == [1, 2, 0]
     assert said.segments.segments.tolist() == [[0, 8]] * 3
+
+
+def test_videos_unlike_those_of_the_training_are_named(world: World, tmp_path: Path) -> None:
+    ids = list(world.store)[:1]
+    rates = world.label.record["frame_rates"]
+    rate = float(world.store.catalogue[ids[0]].provenance["average_fps"])
+    assert rates[0] <= rate <= rates[1]
+
+    def notes(run: Run, fps: object) -> tuple[str, ...]:
+        store = SlowStore(world.store, {**world.store.recipe, "fps": fps})
+        trained = replace(run, recipe=store.recipe, recipe_digest=store.recipe_digest)
+        return predict_stored(trained, store, ids).document.notes  # type: ignore[arg-type]
+
+    assert notes(world.label, 10.0) == ()
+    (repeated,) = notes(world.label, 2 * rate)
+    assert repeated == f"{ids[0]}: {rate:g} frames/s, fewer than the {2 * rate:g} samples/s of the run's features:" + (
+        " frames repeat"
+    )
+    assert notes(world.label, "native") == ()
+    other = replace(world.label, record={**world.label.record, "frame_rates": [2 * rate, 3 * rate]})
+    (native,) = notes(other, "native")
+    assert "clips here are of another length in seconds" in native
+    found = replace(predict_stored(world.label, world.store, ids))
+    noted = replace(found, document=replace(found.document, notes=(native,)))
+    write_predictions(noted, tmp_path / "p.json")
+    assert read_predictions(tmp_path / "p.json").document.notes == (native,)
