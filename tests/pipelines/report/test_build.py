@@ -1,5 +1,7 @@
 """Reports from files and runs: what the page is given, which pages are written, and what cannot be."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -305,3 +307,19 @@ def test_no_predictions_make_an_empty_page(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"version": "VERSION 1.3", "results": {}, "external_data": {}}')
     done = report(tmp_path / "p.json", tmp_path / "r.html")
     assert (done.videos, done.pages, payload_of(done.path)["videos"]) == (0, 1, [])
+
+
+def test_the_policy_lets_this_very_script_and_style_run_and_no_other(files: tuple[Path, Path], tmp_path: Path) -> None:
+    text = report(files[0], tmp_path / "r.html").path.read_text("utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    code = {
+        "script": re.findall(r"<script>(.*?)</script>", text, re.DOTALL),
+        "style": re.findall(r"<style>(.*?)</style>", text, re.DOTALL),
+    }
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    for kind, (only,) in code.items():
+        digest = base64.b64encode(hashlib.sha256(only.encode()).digest()).decode()
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+    assert (rules["default-src"], rules["img-src"]) == ("'none'", "data: blob:")
+    assert not re.search(r"unsafe|https?:|\*", policy[1])
