@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import InputError, MachineError, StoreError, UsageError
+from extract.errors import InputError, StoreError, UsageError
 from extract.store import FeatureSequence, FeatureStore, Layout
 from pipelines.console import clock
 from pipelines.searching.cosine import centre_of, cosines
 from pipelines.searching.moments import best_windows, moments_in
+from pipelines.video_out import written_whole
 from seqmodels.runs import step_edges
 
 _TIME = r"(?:(?:\d+:)?\d{1,2}:)?\d+(?:\.\d*)?"
@@ -45,6 +46,18 @@ class Result:
     score: float
     is_self: bool
     damaged: bool
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values, rounded."""
+        return {
+            "video": self.video_id,
+            "start": round(self.start_s, 3),
+            "stop": round(self.stop_s, 3),
+            "score": round(self.score, 4),
+            "self": self.is_self,
+            "damaged": self.damaged,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +154,8 @@ def write_found(found: Found, store: FeatureStore, output: Path, *, videos: Path
         from pipelines.searching.page import found_page
 
         text = found_page(found, store, output.absolute().parent, videos=videos, quiet=quiet)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MachineError(
-            f"{output} cannot be written ({error.strerror}); free the disk or name another file"
-        ) from error
+    with written_whole(output) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def found_json(found: Found, store: str) -> dict[str, Any]:
@@ -154,17 +163,7 @@ def found_json(found: Found, store: str) -> dict[str, Any]:
     return {
         "store": store,
         "query": [{"video": q.video_id, "start": q.start_s, "stop": q.stop_s} for q in found.queries],
-        "results": [
-            {
-                "video": result.video_id,
-                "start": round(result.start_s, 3),
-                "stop": round(result.stop_s, 3),
-                "score": round(result.score, 4),
-                "self": result.is_self,
-                "damaged": result.damaged,
-            }
-            for result in found.results
-        ],
+        "results": [result.as_json for result in found.results],
         "clips": found.clips,
         "videos": found.videos,
         "seconds": round(found.seconds, 3),

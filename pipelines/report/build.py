@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from extract.errors import MachineError, UsageError, VideoError
+from extract.errors import UsageError, VideoError
 from extract.remote import is_url
 from extract.urls import without_secrets
 from extract.video import DecodingProcess, VideoInfo, probe_all
@@ -33,7 +32,7 @@ from pipelines.report.payload import (
     worst_moments,
 )
 from pipelines.report.subject import Subject, file_metrics, subject_of
-from pipelines.video_out import make_proxy
+from pipelines.video_out import make_proxy, written_whole
 
 MOST_VIDEOS, MOST_BYTES = 100, 8_000_000
 """Of one page; more videos get a page each."""
@@ -268,16 +267,8 @@ class _Job:
 
     def _write(self, page: Path, payload: dict[str, Any]) -> None:
         text = report_page(payload).encode()
-        partial = page.with_name(f".{page.name}.partial-{os.getpid()}")
-        try:
-            page.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(page) as partial:
             partial.write_bytes(text)
-            partial.replace(page)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise MachineError(
-                f"{page} cannot be written ({error.strerror}); choose another -o, or free space"
-            ) from error
         self._bytes += len(text)
         self._written.add(page)
 

@@ -34,9 +34,13 @@ def found_page(found: "Found", store: FeatureStore, folder: Path, *, videos: Pat
             path = find_video(video_id, source=None if source is None else str(source), folder=videos)
             fields = _fields(path, folder, _probed(path, process))
             middles = [(result.start_s + result.stop_s) / 2 for result in results]
-            pictures = [None] * len(results) if path is None else thumbnails(path, middles, width_px=_WIDTH_PX)
+            pictures = (
+                [None] * len(results)
+                if path is None
+                else thumbnails(path, middles, width_px=_WIDTH_PX, process=process)
+            )
             for result, picture in zip(results, pictures, strict=True):
-                cards[id(result)] = {**_moment(result), **fields, "thumb": picture}
+                cards[id(result)] = {**result.as_json, **fields, "thumb": picture}
             meter.show((number + 1) / len(by_video), f"{number + 1} of {len(by_video)} videos")
     data = {
         "queries": [f"{q.video_id} · {clock(q.start_s)}–{clock(q.stop_s)}" for q in found.queries],
@@ -49,17 +53,6 @@ def found_page(found: "Found", store: FeatureStore, folder: Path, *, videos: Pat
     here = files("pipelines.searching")
     body, style, script = ((here / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     return html_page(title=_TITLE, body=body, style=style, script=script, data=data)
-
-
-def _moment(result: "Result") -> dict[str, Any]:
-    return {
-        "video": result.video_id,
-        "start": round(result.start_s, 3),
-        "stop": round(result.stop_s, 3),
-        "score": round(result.score, 4),
-        "self": result.is_self,
-        "damaged": result.damaged,
-    }
 
 
 def _probed(path: Path | None, process: DecodingProcess) -> VideoInfo | None:
