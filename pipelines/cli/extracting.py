@@ -32,6 +32,7 @@ from pipelines.cli.shared import (
     Workers,
     app,
     print_json,
+    print_result,
 )
 from pipelines.console import Meter, duration, out
 
@@ -64,11 +65,7 @@ def demo(
     from pipelines.demo import demo_lines, run_demo
 
     result = run_demo(output, workers=workers, quiet=quiet)
-    if as_json:
-        print_json(result)
-        return
-    for line in demo_lines(result):
-        out.print(line, markup=False)
+    print_result(result, demo_lines(result), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed synthesize order -o worlds/order --videos 96 --seconds 30 --seed 1")
@@ -120,11 +117,7 @@ def scan(
 
     with Meter("scan", quiet=quiet) as meter:
         found = scan_archive(paths, lambda done, count: meter.show(done / count, f"{done} of {count} videos"))
-    if as_json:
-        print_json(scan_json(found))
-    else:
-        for line in scan_lines(found, problems_only=problems):
-            out.print(line, markup=False)
+    print_result(scan_json(found), scan_lines(found, problems_only=problems), as_json=as_json)
     if found.failed:
         raise typer.Exit(FAILED_INPUTS)
 
@@ -200,11 +193,7 @@ def extract(
         _, summary = run_extraction(
             paths, output, options=options, on_plan=on_plan, on_progress=on_progress, on_wait=follow_waiting(meter)
         )
-    if as_json:
-        print_json(asdict(summary))
-    else:
-        for line in summary_lines(summary):
-            out.print(line, markup=False)
+    print_result(asdict(summary), summary_lines(summary), as_json=as_json)
     if summary.stopped:
         raise typer.Exit(STOPPED)
     if summary.failed:
@@ -260,11 +249,7 @@ def estimate(
     )
     with Meter("estimate", quiet=quiet) as meter:
         plan = measured(paths, options, on_wait=follow_waiting(meter))
-    if as_json:
-        print_json(plan_json(plan))
-    else:
-        for line in estimate_lines(plan):
-            out.print(line, markup=False)
+    print_result(plan_json(plan), estimate_lines(plan), as_json=as_json)
     if plan.work.failed:
         raise typer.Exit(FAILED_INPUTS)
 
@@ -301,10 +286,6 @@ def detect_people(
             ),
             on_wait=follow_waiting(meter),
         )
-    if as_json:
-        print_json(asdict(found))
-    else:
-        for line in people_lines(found):
-            out.print(line, markup=False)
+    print_result(asdict(found), people_lines(found), as_json=as_json)
     if found.failed:
         raise typer.Exit(FAILED_INPUTS)

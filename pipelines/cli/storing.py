@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from extract.errors import UsageError
-from pipelines.cli.shared import BAD_INPUT, FAILED_INPUTS, Json, Quiet, Store, Verbose, app, print_json
-from pipelines.console import Meter, out
+from pipelines.cli.shared import BAD_INPUT, FAILED_INPUTS, Json, Quiet, Store, Verbose, app, print_result
+from pipelines.console import Meter
 
 
 @app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8")
@@ -21,11 +21,10 @@ def backbones(
     from pipelines.show import backbone_lines, backbones_lines
 
     found = backbones_info(name)
-    if as_json:
-        print_json({"backbones": found} if name is None else found[0])
-        return
-    for line in backbones_lines(found) if name is None else backbone_lines(found[0]):
-        out.print(line, markup=False)
+    if name is None:
+        print_result({"backbones": found}, backbones_lines(found), as_json=as_json)
+    else:
+        print_result(found[0], backbone_lines(found[0]), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed info features.zarr")
@@ -39,11 +38,7 @@ def info(
     from pipelines.show import info_lines
 
     found = store_info(store)
-    if as_json:
-        print_json(found)
-        return
-    for line in info_lines(found):
-        out.print(line, markup=False)
+    print_result(found, info_lines(found), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed status features.zarr")
@@ -53,11 +48,7 @@ def status(store: Store, as_json: Json = False, _verbose: Verbose = False) -> No
     from pipelines.show import status_lines
 
     found = store_status(store)
-    if as_json:
-        print_json(found)
-        return
-    for line in status_lines(found):
-        out.print(line, markup=False)
+    print_result(found, status_lines(found), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed verify features.zarr --sample 0.01")
@@ -87,11 +78,9 @@ def verify(
             compared = compare_sample(
                 opened, sample, lambda done, count: meter.show(done / count, f"{done} of {count} videos")
             )
-    if as_json:
-        print_json({**verification_json(found), "sample": comparison_json(compared)})
-    else:
-        for line in (*verification_lines(found), *(comparison_lines(compared) if sample else ())):
-            out.print(line, markup=False)
+    lines = [*verification_lines(found), *(comparison_lines(compared) if sample else ())]
+    result = {**verification_json(found), "sample": comparison_json(compared)}
+    print_result(result, lines, as_json=as_json)
     if found.damaged or any(each.problem for each in compared):
         raise typer.Exit(BAD_INPUT)
 
@@ -127,11 +116,7 @@ def export(
                 annotations=annotations,
                 on_progress=lambda done, count: meter.show(done / max(1, count), f"{done} of {count} videos"),
             )
-    if as_json:
-        print_json(export_json(result))
-    else:
-        for line in export_lines(result):
-            out.print(line, markup=False)
+    print_result(export_json(result), export_lines(result), as_json=as_json)
     if result.failed:
         raise typer.Exit(FAILED_INPUTS)
 
@@ -151,11 +136,7 @@ def compact(
     from pipelines.show import compact_lines
 
     found = compact_store(store, grace_hours=grace)
-    if as_json:
-        print_json(found)
-        return
-    for line in compact_lines(found):
-        out.print(line, markup=False)
+    print_result(found, compact_lines(found), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed doctor")
@@ -165,8 +146,4 @@ def doctor(as_json: Json = False, _verbose: Verbose = False) -> None:
     from pipelines.show import machine_lines
 
     found = machine_info()
-    if as_json:
-        print_json(found)
-        return
-    for line in machine_lines(found):
-        out.print(line, markup=False)
+    print_result(found, machine_lines(found), as_json=as_json)
