@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from extract.errors import UsageError, WorkerDiedError
+from extract.errors import WorkerDiedError
 from extract.job import Crew, crew
 from extract.measure import measure
 from extract.store import FeatureStore
 from extract.worker import Failed, Task, Unit, UnitResult
 from pipelines.events import EventLog, here
 from pipelines.planning import UNREADABLE, Plan, Work, check_space, divide, gather, measured
-from pipelines.settling import OnWait, Options, nobody_waits
+from pipelines.settling import OnWait, Options, check_names, nobody_waits
 
 __all__ = ["Options", "Plan", "Progress", "Summary", "extract", "prepare", "run_extraction"]
 
@@ -69,10 +69,7 @@ def extract(paths: str | Path | Sequence[str | Path], out: str | Path, **options
 
     Errors as in `run_extraction`. Videos that failed are in the store's ``failures``.
     """
-    known = [choice.name for choice in fields(Options)]
-    for name in options:
-        if name not in known:
-            raise UsageError(f"no option is called {name!r}; there are {', '.join(known)}")
+    check_names(options, [choice.name for choice in fields(Options)])
     store, _ = run_extraction(paths, out, options=Options(**options))
     return store
 

@@ -25,7 +25,7 @@ from pipelines.evaluation import check_recipe
 from pipelines.extraction import Progress, run_extraction
 from pipelines.planning import Plan
 from pipelines.predictions import LIKELY, NO_SCORES, Curves, Predictions, chosen_rows
-from pipelines.settling import OnWait, Options, nobody_waits
+from pipelines.settling import OnWait, Options, check_names, nobody_waits
 from pipelines.tasks import TASKS
 from pipelines.tasks.said import Said
 
@@ -88,17 +88,17 @@ def predict_videos(
         MachineError: no room, no memory, no such device.
     """
     trained = checked_run(run)
-    _check_options(options)
+    check_names(options, ENGINE_OPTIONS)
     paths = [videos] if isinstance(videos, str | Path) else list(videos)
-    found = [source.video_id for source in find_videos(paths).sources]
+    sources = find_videos(paths).sources
     with ExitStack() as stack:
-        known = None if options.get("boxes") else _holding(trained, store, paths)
+        known = None if options.get("boxes") else _holding(trained, store, sources)
         failed: tuple[Mapping[str, str], ...] = ()
         if known is None:
             place = store or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "features.zarr"
             known, failed = _extracted(trained, paths, place, options, on_wait, on_plan, on_progress)
         on_wait("asking the head", None)
-        there = [video_id for video_id in found if video_id in known]
+        there = [source.video_id for source in sources if source.video_id in known]
         predictions = predict_stored(trained, known, there, threshold=threshold)
     return Predicted(predictions, failed)
 
@@ -115,9 +115,7 @@ def predict_stored(
     """
     check_recipe(run, store)
     task = TASKS[run.task]
-    chosen = float(run.record.get("threshold", 0.5)) if threshold is None else threshold
-    if not 0 <= chosen <= 1:
-        raise UsageError(f"--threshold {chosen:g}; expected a score, 0 to 1")
+    chosen = settled_threshold(run, threshold)
     shelf = Shelf(store, step_s=run.settings.step_s, room=0)
     draft = Draft("activitynet", labels=run.classes)
     curves, sources = {}, {}
@@ -157,6 +155,18 @@ def checked_run(run: Run | str | Path) -> Run:
     return trained
 
 
+def settled_threshold(run: Run, threshold: float | None) -> float:
+    """``threshold``, or the run's own where it is None.
+
+    Raises:
+        UsageError: it is no score.
+    """
+    chosen = float(run.record.get("threshold", 0.5)) if threshold is None else threshold
+    if not 0 <= chosen <= 1:
+        raise UsageError(f"--threshold {chosen:g}; expected a score, 0 to 1")
+    return chosen
+
+
 def options_of(run: Run, **options: Any) -> Options:  # noqa: ANN401 - those of `ENGINE_OPTIONS`
     """Options of an extraction by the run's recipe. Weights are those given, or those that the run was trained with."""
     recipe = Recipe.model_validate(dict(run.recipe))
@@ -172,14 +182,8 @@ def options_of(run: Run, **options: Any) -> Options:  # noqa: ANN401 - those of 
     )
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    unknown = [name for name in options if name not in ENGINE_OPTIONS]
-    if unknown:
-        raise UsageError(f"no option is called {unknown[0]!r}; there are {', '.join(ENGINE_OPTIONS)}")
-
-
-def _holding(run: Run, given: str | Path | None, paths: Sequence[str | Path]) -> FeatureStore | None:
-    """The store ``given``, or the one that ``run`` was trained on, if it has all videos of ``paths`` already.
+def _holding(run: Run, given: str | Path | None, sources: Sequence[Source]) -> FeatureStore | None:
+    """The store ``given``, or the one that ``run`` was trained on, if it has all of ``sources`` already.
 
     Raises:
         StoreError: ``given`` is no store.
@@ -196,7 +200,7 @@ def _holding(run: Run, given: str | Path | None, paths: Sequence[str | Path]) ->
         check_recipe(run, store)
     if store is None or store.recipe_digest != run.recipe_digest:
         return None
-    return store if all(_is_in(store, source) for source in find_videos(list(paths)).sources) else None
+    return store if all(_is_in(store, source) for source in sources) else None
 
 
 def _is_in(store: FeatureStore, source: Source) -> bool:

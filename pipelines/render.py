@@ -15,16 +15,25 @@ from PIL import Image, ImageDraw, ImageFont
 
 from extract.errors import InputError, UsageError
 from extract.prefetch import Prefetch
-from extract.video import VideoInfo, open_video, probe
-from pipelines.annotations.document import Media
+from extract.video import open_video, probe
 from pipelines.console import clock
 from pipelines.notes import shown as some_names
 from pipelines.pictures import colour_of, lanes, shortened, tick_seconds
-from pipelines.report.media import find_video
+from pipelines.report.media import find_video, media_of
 from pipelines.report.payload import Shown, first_threshold, shown_videos
 from pipelines.report.subject import subject_of
 from pipelines.report.verdicts import Rows
-from pipelines.video_out import CODECS, MOST_FPS, TICK, LimitedRate, VideoWriter, check_is_other, even, written_whole
+from pipelines.video_out import (
+    CODECS,
+    MOST_FPS,
+    TICK,
+    VideoWriter,
+    check_is_other,
+    even,
+    picked,
+    short_side,
+    written_whole,
+)
 
 Colour = tuple[int, int, int]
 _MOST_CHIPS = 6
@@ -79,8 +88,7 @@ def look_up(
     path = find_video(chosen, source=subject.predictions.sources.get(chosen), folder=folder)
     media = {}
     if path is not None:
-        info = probe(path)
-        media[chosen] = Media(info.duration_s, info.average_fps, info.width, info.height)
+        media[chosen] = media_of(probe(path))
     every, labels = shown_videos(subject.predictions, subject.truth, media)
     first = first_threshold(every, subject.predictions) if threshold is None else threshold
     return Look(next(video for video in every if video.video_id == chosen), labels, first, path)
@@ -118,21 +126,14 @@ def render_video(
     info = probe(look.path)
     with (
         written_whole(output) as partial,
-        open_video(look.path, short_side=_short_side(info, height_px)) as reader,
+        open_video(look.path, short_side=short_side(info, height_px)) as reader,
         Prefetch(reader, ahead=2) as batches,
     ):
         width, height = even(reader.size)
         overlay = Overlay(look, (width, height))
-        size, picked = even(overlay.size), LimitedRate()
-        with VideoWriter(partial, size=size, rate=Fraction(MOST_FPS), time_base=TICK) as writer:
-            for batch in batches:
-                for pixels, pts_s in zip(batch.pixels, batch.pts_s.tolist(), strict=True):
-                    second = max(0.0, pts_s - info.start_s)
-                    tick = picked.tick(second)
-                    if tick is not None:
-                        writer.write(overlay.drawn(pixels[:height, :width], second), tick, key=picked.key(second))
-                if look.video.duration_s:
-                    on_progress(min(1.0, second / look.video.duration_s))
+        with VideoWriter(partial, size=even(overlay.size), rate=Fraction(MOST_FPS), time_base=TICK) as writer:
+            for each in picked(batches, info.start_s, look.video.duration_s, on_progress):
+                writer.write(overlay.drawn(each.pixels[:height, :width], each.second), each.tick, key=each.key)
     on_progress(1.0)
 
 
@@ -281,10 +282,6 @@ def font_of(size_px: int) -> ImageFont.FreeTypeFont:
     import matplotlib as mpl
 
     return ImageFont.truetype(str(Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size_px)
-
-
-def _short_side(info: VideoInfo, height_px: int) -> int:
-    return max(2, min(height_px, round(height_px * info.width / info.height)))
 
 
 def _now(moments: NDArray[np.float64], second: float) -> NDArray[np.int64]:

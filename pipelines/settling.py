@@ -1,7 +1,7 @@
 """What the user chose, with every "auto" and default replaced by its value here and now."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,17 @@ class Options:
     def crewing(self) -> Crewing:
         """Where the work is done."""
         return Crewing(self.workers, self.scheduler, self.cluster)
+
+
+def check_names(options: Mapping[str, object], known: Sequence[str]) -> None:
+    """Refuse options of other names than ``known``.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    for name in options:
+        if name not in known:
+            raise UsageError(f"no option is called {name!r}; there are {', '.join(known)}")
 
 
 def check(options: Options, store: FeatureStore | None) -> None:

@@ -23,8 +23,8 @@ from extract.recipe import Recipe
 from extract.video import STDIN, Feed, ReadReport, follow_video
 from extract.worker import Setup, clips_ahead, engine_for
 from pipelines.checkpoint import Run
-from pipelines.predicting import checked_run, options_of
-from pipelines.settling import OnWait, nobody_waits, settle
+from pipelines.predicting import checked_run, options_of, settled_threshold
+from pipelines.settling import OnWait, check_names, nobody_waits, settle
 from pipelines.tasks.said import quantised
 from seqmodels.stepwise import OpenRuns, Segment, stepwise
 
@@ -72,20 +72,16 @@ def stream_predictions(
         MachineError: no memory, no such device.
     """
     trained = checked_run(run)
-    least = float(trained.record.get("threshold", 0.5)) if threshold is None else threshold
-    _check(trained, least, options)
+    check_names(options, STREAM_OPTIONS)
+    least = settled_threshold(trained, threshold)
+    _check(trained)
     setup = _setup(trained, options, on_wait)
     on_wait("loading the network", None)
     said = _Said(trained, setup, least, str(source))
     return _segments(trained, said, setup.recipe, str(source), idle_s, on_end)
 
 
-def _check(run: Run, threshold: float, options: dict[str, Any]) -> None:
-    unknown = [name for name in options if name not in STREAM_OPTIONS]
-    if unknown:
-        raise UsageError(f"no option is called {unknown[0]!r}; there are {', '.join(STREAM_OPTIONS)}")
-    if not 0 <= threshold <= 1:
-        raise UsageError(f"threshold {threshold:g}; expected a score, 0 to 1")
+def _check(run: Run) -> None:
     if run.task != "label":
         raise UsageError(
             f"{run.path} answers the task {run.task}, which looks at all of a video; expected a head for label, which"

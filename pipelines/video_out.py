@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -155,37 +156,54 @@ def make_proxy(
         raise UsageError(f"height_px is {height_px}, output {output}; expected at least 16, and a name in .webm")
     check_is_other(output, source)
     info = probe(source)
-    height = min(height_px, info.height)
     with (
         written_whole(output) as partial,
-        open_video(source, short_side=max(2, min(height, round(height * info.width / info.height)))) as reader,
+        open_video(source, short_side=short_side(info, min(height_px, info.height))) as reader,
         Prefetch(reader, ahead=_AHEAD_BATCHES) as batches,
         VideoWriter(
             partial, size=even(reader.size), rate=Fraction(MOST_FPS), time_base=TICK, options=_COPIED
         ) as writer,
     ):
-        last, tick = _copy(batches, writer, info, on_progress)
+        last = None
+        for last in picked(batches, info.start_s, info.duration_s, on_progress):
+            writer.write(last.pixels, last.tick, key=last.key)
         end_s = reader.report.display_end_s
-        if last is not None and end_s is not None and end_s - info.start_s - tick * TICK > _LONG_S:
-            writer.write(last, round((end_s - info.start_s - 1 / MOST_FPS) / TICK))  # players stop at the last picture
+        if last is not None and end_s is not None and end_s - info.start_s - last.tick * TICK > _LONG_S:
+            writer.write(
+                last.pixels, round((end_s - info.start_s - 1 / MOST_FPS) / TICK)
+            )  # players stop at the last picture
     on_progress(1.0)
 
 
-def _copy(
-    batches: Iterable[FrameBatch], writer: VideoWriter, info: VideoInfo, on_progress: Callable[[float], None]
-) -> tuple[NDArray[np.uint8] | None, int]:
-    """Write what is picked; the last picture and its tick."""
-    picked, last, last_tick = LimitedRate(), None, 0
+class Picked(NamedTuple):
+    """A picture ``(H, W, 3)`` uint8 at ``second`` of the video, to be written; ``tick``, ``key``: see `LimitedRate`."""
+
+    pixels: NDArray[np.uint8]
+    second: float
+    tick: int
+    key: bool
+
+
+def picked(
+    batches: Iterable[FrameBatch], start_s: float, duration_s: float | None, on_progress: Callable[[float], None]
+) -> Iterator[Picked]:
+    """The pictures of a video that a copy of it has. ``start_s``: its first one's time; ``on_progress`` is told the
+    share of ``duration_s`` that is read, where that is known.
+    """
+    rate = LimitedRate()
     for batch in batches:
         for pixels, pts_s in zip(batch.pixels, batch.pts_s.tolist(), strict=True):
-            second = max(0.0, pts_s - info.start_s)
-            tick = picked.tick(second)
+            second = max(0.0, pts_s - start_s)
+            tick = rate.tick(second)
             if tick is not None:
-                writer.write(pixels, tick, key=picked.key(second))
-                last, last_tick = pixels, tick
-        if info.duration_s:
-            on_progress(min(1.0, (batch.pts_s[-1] - info.start_s) / info.duration_s))
-    return last, last_tick
+                yield Picked(pixels, second, tick, rate.key(second))
+        if duration_s:
+            on_progress(min(1.0, (float(batch.pts_s[-1]) - start_s) / duration_s))
+
+
+def short_side(info: VideoInfo, height_px: int) -> int:
+    """The shorter side of a video's pictures that are ``height_px`` high."""
+    return max(2, min(height_px, round(height_px * info.width / info.height)))
 
 
 def even(size: tuple[int, int]) -> tuple[int, int]:

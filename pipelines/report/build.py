@@ -19,7 +19,7 @@ from pipelines.dataset import match_ids
 from pipelines.notes import noted
 from pipelines.predictions import Predictions
 from pipelines.report.html import MARK
-from pipelines.report.media import browser_playable, find_video, relative_link, thumbnails
+from pipelines.report.media import browser_playable, find_video, media_of, relative_link, thumbnails
 from pipelines.report.page import report_page
 from pipelines.report.payload import (
     TIOU,
@@ -76,9 +76,7 @@ class _File:
     @property
     def media(self) -> Media:
         """What the file says of itself."""
-        if not isinstance(self.info, VideoInfo):
-            return Media()
-        return Media(self.info.duration_s, self.info.average_fps, self.info.width, self.info.height)
+        return media_of(self.info) if isinstance(self.info, VideoInfo) else Media()
 
 
 def report(

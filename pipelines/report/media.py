@@ -18,6 +18,7 @@ from PIL import Image
 from extract.errors import VideoError
 from extract.sources import SUFFIXES
 from extract.video import DecodingProcess, VideoInfo
+from pipelines.annotations.document import Media
 
 _FRESH_S = 10.0  # what a folder holds is asked again after so long
 _TRIES = 3  # a decoder that hangs takes a minute for each
@@ -58,6 +59,11 @@ def browser_playable(info: VideoInfo) -> bool:
     return (
         info.codec in _CODECS and info.pixel_format in _PIXELS and not _CONTAINERS.isdisjoint(info.container.split(","))
     )
+
+
+def media_of(info: VideoInfo) -> Media:
+    """What a video file says of itself, as files of annotations would."""
+    return Media(info.duration_s, info.average_fps, info.width, info.height)
 
 
 def thumbnails(
