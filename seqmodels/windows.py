@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seqmodels.head import Head
 from seqmodels.recurrent import RecurrentHead
+from seqmodels.stepwise import stepwise
 
 WINDOW = 4096
 """Steps that get their logits at once."""
@@ -22,7 +23,9 @@ def step_logits(head: Head, features: Tensor, times: Tensor, *, window: int = WI
     that answers as steps come carries its state from window to window. Any other gets the whole sequence.
     """
     if isinstance(head, RecurrentHead) and not head.both_ways:
-        return _carried(head, features, window)
+        answer = stepwise(head)
+        firsts = range(0, len(features), window)
+        return torch.cat([answer(features[at : at + window], times[at : at + window]) for at in firsts])
     if head.context is None:
         return _logits(head, features, times)
     parts = []
@@ -30,14 +33,6 @@ def step_logits(head: Head, features: Tensor, times: Tensor, *, window: int = WI
         begin = max(0, first - head.context)
         seen = slice(begin, first + window + head.context)
         parts.append(_logits(head, features[seen], times[seen])[first - begin :][:window])
-    return torch.cat(parts)
-
-
-def _carried(head: RecurrentHead, features: Tensor, window: int) -> Tensor:
-    parts, state = [], None
-    for first in range(0, len(features), window):
-        logits, state = head.stream(features[None, first : first + window], state)
-        parts.append(logits[0])
     return torch.cat(parts)
 
 
