@@ -78,11 +78,17 @@ def digest(recipe: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def difference(theirs: Mapping[str, object], ours: Mapping[str, object], *, whose: str = "asked for") -> list[str]:
-    """Lines ``key: THEIRS in the store, OURS`` and ``whose`` for each key whose value differs; empty when equal."""
+def difference(
+    theirs: Mapping[str, object],
+    ours: Mapping[str, object],
+    *,
+    where: str = "in the store",
+    whose: str = "asked for",
+) -> list[str]:
+    """Lines ``key: THEIRS where, OURS whose`` for each key whose value differs; empty when equal."""
     keys = sorted({*theirs, *ours})
     return [
-        f"{key}: {theirs.get(key, 'nothing')!r} in the store, {ours.get(key, 'nothing')!r} {whose}"
+        f"{key}: {theirs.get(key, 'nothing')!r} {where}, {ours.get(key, 'nothing')!r} {whose}"
         for key in keys
         if theirs.get(key) != ours.get(key)
     ]

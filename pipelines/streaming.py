@@ -107,8 +107,8 @@ def _setup(run: Run, options: dict[str, Any], on_wait: OnWait) -> Setup:
     wanted = Recipe.model_validate(dict(run.recipe))
     ours = setup.recipe.model_copy(update={"stored_dtype": wanted.stored_dtype})
     if ours != wanted:
-        lines = "\n  ".join(extract.recipe.difference(ours.as_dict(), wanted.as_dict(), whose="in the run"))
-        lines = lines.replace(" in the store", " here")
+        apart = extract.recipe.difference(ours.as_dict(), wanted.as_dict(), where="here", whose="in the run")
+        lines = "\n  ".join(apart)
         raise RecipeMismatchError(f"features as {run.path} needs them cannot be made here:\n  {lines}")
     return replace(setup, recipe=wanted)
 
