@@ -2,10 +2,11 @@
 
 from extract.backbones.attention import NonLocal, insert_nonlocal
 from extract.backbones.backbone import Backbone
-from extract.backbones.catalogue import BACKBONES, EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec
+from extract.backbones.catalogue import BACKBONES, EMBEDDED, backbone_spec
 from extract.backbones.images import inflate
 from extract.backbones.loading import load_backbone
 from extract.backbones.network import Network
+from extract.backbones.spec import BackboneSpec, ClipDefaults
 
 __all__ = [
     "BACKBONES",

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from extract.backbones import anatomy
-from extract.backbones.catalogue import BackboneSpec
 from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network, roi_features
+from extract.backbones.spec import BackboneSpec
 from extract.errors import UsageError
 
 
@@ -184,7 +184,7 @@ def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
         raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
     out = seen[0]
     if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
-        out = out.reshape(len(clips), clips.shape[2], *out.shape[1:]).mean(1)
+        out = out.reshape(len(clips), -1, *out.shape[1:]).mean(1)
     if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(clips):
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UsageError(f"layer {layer!r} gives {shape}, not (B, D) or (B, D, …) of {len(clips)} clips")

@@ -6,100 +6,24 @@ here (`extract.backbones.anatomy`).
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
-
-import torch
 
 from extract.backbones import residual
 from extract.backbones.attention import insert_nonlocal
 from extract.backbones.c3d import C3D
-from extract.backbones.images import image_builder
+from extract.backbones.families import FAMILIES, family_spec, is_family
 from extract.backbones.inception import TF_EPS, InceptionI3D, Static
 from extract.backbones.network import Network, Triple
+from extract.backbones.spec import BackboneSpec, ClipDefaults, Colours
 from extract.backbones.tiny import FEATURE_WIDTH, TinyR2Plus1D
 from extract.backbones.torchvision_video import S3D, MViT, Swin3d, VideoResNet
+from extract.backbones.trunks import OWN
 from extract.backbones.x3d import X3D
 from extract.errors import UsageError
 
 EMBEDDED = "tiny_r2plus1d"
-FRAMES = "frames:"
-Colours = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ClipDefaults:
-    """What a backbone's clips are, unless the user asks otherwise. Rates in samples per second, sizes in pixels.
-
-    ``mean`` and ``std`` are of pixels in 0..1, per channel in the order of ``colour``.
-    """
-
-    clip_frames: int
-    frame_stride: int
-    hop: int
-    fps: float | Literal["native"]
-    short_side_px: int
-    crop_px: int
-    mean: Colours
-    std: Colours
-    colour: Literal["rgb", "bgr"] = "rgb"
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneSpec:
-    """One backbone.
-
-    Attributes:
-        builds: what makes the network with random weights. More than one where official checkpoints differ
-            in a detail that their tensors' names tell; the first is the default.
-        feature_width: D.
-        layer: what the features are.
-        clips: the clips of its published test.
-        licence: of the weights' repository.
-        source: who trained the weights, and the paper.
-        url: where ``pretrained`` weights come from; empty where there are none.
-        sha256_prefix: what their sha256 begins with, where it was published.
-        published: the accuracy that its authors report.
-        parameters: trained numbers.
-        gmac: 1e9 multiply-adds of one of its clips, without what is done for each box.
-        presets: clips of published feature sets, by name.
-        channels: of its clips: 3 colours, or 2 of optical flow.
-        stride_px: pixels between neighbouring positions of its maps.
-        detection: whether its features are of boxes; then ``aligned`` is RoIAlign's.
-        aligned: see `extract.backbones.network.roi_features`.
-        least: (frames, height, width) of the smallest clip that its layers can take.
-        embedded: whether its weights travel in the package.
-    """
-
-    builds: tuple[Callable[[], Network], ...]
-    feature_width: int
-    layer: str
-    clips: ClipDefaults
-    licence: str
-    source: str
-    url: str = ""
-    sha256_prefix: str = ""
-    published: str = ""
-    parameters: int | None = None
-    gmac: float | None = None
-    presets: Mapping[str, ClipDefaults] = field(default_factory=lambda: MappingProxyType({}))
-    channels: int = 3
-    stride_px: int = 32
-    detection: bool = False
-    aligned: bool = False
-    least: Triple = (1, 1, 1)
-    embedded: bool = False
-
-    def build(self) -> Network:
-        """The network with random weights."""
-        return self.builds[0]()
-
-    @property
-    def roi_aligned(self) -> bool:
-        """RoIAlign's ``aligned`` for boxes: as the network was trained, or the later form where it saw none."""
-        return self.aligned or not self.detection
-
 
 _PTV = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/"
 _PSF = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/"
@@ -525,40 +449,36 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """The description of backbone ``name``: one of ``BACKBONES``, or ``frames:`` and a torchvision image network.
+    """The description of backbone ``name``: one of ``BACKBONES``, or ``FAMILY:TRUNK`` (`extract.backbones.families`).
 
     Raises:
         UsageError: an unknown name; the message names the nearest.
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    if name.startswith(FRAMES):
-        return _frames(name.removeprefix(FRAMES))
+    if is_family(name):
+        return _with_image_weights(name, family_spec(name))
     near = difflib.get_close_matches(name, BACKBONES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else ""
     raise UsageError(
-        f"no backbone called {name!r}; {hint or 'expected one of'} "
-        f"{', '.join(BACKBONES)}, or {FRAMES}NAME of a torchvision image network; see `untrimmed backbones`"
+        f"no backbone called {name!r}; {hint or 'expected one of'} {', '.join(BACKBONES)}, or FAMILY:NAME of a "
+        f"torchvision image network, with {', '.join(FAMILIES)}; see `untrimmed backbones`"
     )
 
 
-def _frames(name: str) -> BackboneSpec:
-    """A torchvision image network on single frames, with the preprocessing of its default weights."""
-    build = image_builder(name)
+def _with_image_weights(name: str, spec: BackboneSpec) -> BackboneSpec:
+    """``frames:`` and a torchvision image network alone: its default weights and the preprocessing of their test."""
+    family, _, trunk = name.partition(":")
+    if family != "frames" or ":" in trunk or trunk in OWN:
+        return spec
     from torchvision.models import get_model_weights
 
-    weights = get_model_weights(name).DEFAULT
-    how, file = weights.transforms(), weights.url.rpartition("/")[2]
-    crop = how.crop_size[0]
-    side = min(how.resize_size) if how.resize_size else crop
+    weights = get_model_weights(trunk).DEFAULT
+    file = weights.url.rpartition("/")[2]
     figures = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
-    with torch.device("meta"):
-        network = build()
-    return BackboneSpec(
-        builds=(build,),
-        feature_width=network.classifier.in_features,  # type: ignore[arg-type]
-        layer="input of the last linear layer, mean over the clip's frames",
-        clips=ClipDefaults(1, 1, 1, 2.0, side, crop, tuple(how.mean), tuple(how.std)),
+    return replace(
+        spec,
+        clips=replace(spec.clips, clip_frames=1, hop=1, fps=2.0),
         licence="BSD-3-Clause",
         source=f"torchvision {weights}; resized bilinearly, whatever it was tested with",
         url=weights.url,

@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract.backbones.catalogue import BACKBONES, BackboneSpec
+from extract.backbones.catalogue import BACKBONES
 from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network
+from extract.backbones.spec import BackboneSpec
 from extract.cache import code_digest, file_sha256, room_beside
 from extract.download import cache_folder
 from extract.errors import InputError

@@ -5,10 +5,9 @@ convolutions alone see time. Shapes as in `extract.backbones.network`.
 """
 
 import copy
-import difflib
-import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +20,10 @@ class ImageNetwork(Network):
 
     Args:
         network: an image classifier (B, 3, H, W) -> (B, K) whose last layer is linear. It is taken over, and changed.
+
+    Attributes:
+        row_width: D of an image.
+        classes: K.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -29,11 +32,16 @@ class ImageNetwork(Network):
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, nn.Identity())
         self.body, self.classifier, self.last_layer = network, last, name
+        self.row_width, self.classes = last.in_features, last.out_features
 
     def features(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised -> (B, D), the mean over frames of the last layer's input."""
+        return self.rows(clips).mean(1)
+
+    def rows(self, clips: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised -> (B, T, D), the last layer's input of each frame."""
         rows: Tensor = self.body(self._folded(clips))
-        return rows.reshape(clips.shape[0], clips.shape[2], -1).mean(1)
+        return rows.reshape(clips.shape[0], -1, rows.shape[-1])
 
     def maps(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D', T, H', W'), what the network's ``avgpool`` takes.
@@ -50,7 +58,19 @@ class ImageNetwork(Network):
             self.body(self._folded(clips))
         finally:
             hook.remove()
-        return _unfold(seen[0], clips.shape[2])
+        return seen[0] if seen[0].ndim == 5 else _unfold(seen[0], len(seen[0]) // len(clips))
+
+    def trunk_shape(self, clip: Sequence[int]) -> tuple[int, ...]:
+        """(D', T, H', W') of the image network's maps of a clip (C, T, H, W); nothing is computed."""
+        shadow = copy.deepcopy(self).to("meta").eval()
+        return tuple(ImageNetwork.maps(shadow, torch.empty(1, *clip, device="meta")).shape[1:])
+
+    def whole(self) -> nn.Module:
+        """A copy of the image network as it was given, with its last layer in its place."""
+        body = copy.deepcopy(self.body)
+        parent, _, child = self.last_layer.rpartition(".")
+        setattr(body.get_submodule(parent), child, copy.deepcopy(self.classifier))
+        return body
 
     def _folded(self, clips: Tensor) -> Tensor:
         for module in self.body.modules():
@@ -82,7 +102,7 @@ class InflatedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, kernel_t: int) -> None:
         super().__init__()
         self.frames = 1
-        weight = conv.weight.detach()[:, :, None].repeat(1, 1, kernel_t, 1, 1) / kernel_t
+        weight = inflated_weight(conv, kernel_t)
         self.conv = nn.Conv3d(
             conv.in_channels,
             conv.out_channels,
@@ -105,6 +125,11 @@ class InflatedConv(nn.Module):
         clips = _unfold(x, self.frames)
         clips = functional.pad(clips, (0, 0, 0, 0, (kernel_t - 1) // 2, kernel_t // 2), mode="replicate")
         return _fold(self.conv(clips))
+
+
+def inflated_weight(conv: nn.Conv2d, kernel_t: int) -> Tensor:
+    """(C', C, H, W) -> (C', C, T, H, W): repeated along time and divided by its length."""
+    return conv.weight.detach()[:, :, None].repeat(1, 1, kernel_t, 1, 1) / kernel_t
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
@@ -143,26 +168,3 @@ def _last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
         if any(True for _ in module.parameters()):
             break
     raise UsageError(f"{type(network).__name__} does not end in a linear layer, so it has no features before one")
-
-
-def image_builder(name: str) -> Callable[[], ImageNetwork]:
-    """What builds torchvision's image network ``name`` for video, with random weights.
-
-    Raises:
-        UsageError: no such network; names the nearest.
-    """
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean frames:{near[0]}?" if near else f"there are {', '.join(known[:8])} …"
-        raise UsageError(f"torchvision has no image network {name!r}; {hint}")
-
-    def build() -> ImageNetwork:
-        options = {"transform_input": True, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # how it initialises is about to change: no matter here
-            return ImageNetwork(models.get_model(name, weights=None, **options))
-
-    return build

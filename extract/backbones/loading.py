@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from extract.backbones.backbone import Backbone
-from extract.backbones.catalogue import EMBEDDED, BackboneSpec, backbone_spec
+from extract.backbones.catalogue import EMBEDDED, backbone_spec
 from extract.backbones.checkpoint import network_from
+from extract.backbones.spec import BackboneSpec
 from extract.download import Progress, fetch, say_nothing
 from extract.errors import UsageError
 

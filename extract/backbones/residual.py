@@ -21,7 +21,7 @@ _EXPANSION = 4
 _BETA = 8  # the fast pathway has an eighth of the slow one's channels
 _DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _LONGEST_TRACED = 257
-_FUSED = ("stem", "res2", "res3", "res4")
+_FAST_WIDTHS = tuple(w // _BETA for w in (64, 256, 512, 1024))
 
 _Block = Callable[[int, int, int, Triple, int], Bottleneck]
 
@@ -107,7 +107,18 @@ class SinglePathway(Network):
 
 
 class SlowFast(Network):
-    """A slow pathway on every alpha-th frame, a thin fast one on all, and lateral connections from fast to slow."""
+    """A slow pathway on every alpha-th frame, a thin fast one on all, and lateral connections from fast to slow.
+
+    Args:
+        slow: its stages, in order; each but the first takes twice the fast pathway's channels besides its own.
+        fast: stages of the same names.
+        alpha: see above.
+        lateral_kernel_t: length of the lateral connections' kernels.
+        frames: of the slow pathway's pooling window; None for the mean of all.
+        classes: outputs.
+        fast_widths: channels of the fast pathway's stages but the last.
+        width: D, of both pathways' last stages together.
+    """
 
     def __init__(
         self,
@@ -116,11 +127,14 @@ class SlowFast(Network):
         *,
         alpha: int,
         lateral_kernel_t: int,
-        frames: int,
+        frames: int | None,
         classes: int,
+        fast_widths: Sequence[int] = _FAST_WIDTHS,
+        width: int = 2048 + 2048 // _BETA,
     ) -> None:
         super().__init__()
-        self.slow, self.fast, self.alpha, self.window = slow, fast, alpha, (frames, 7, 7)
+        self.slow, self.fast, self.alpha = slow, fast, alpha
+        self.window = None if frames is None else (frames, 7, 7)
         for length in range(alpha, _LONGEST_TRACED, alpha):
             slow_frames(length, alpha)  # computed before a tracer looks on, which would compute it its own way
         self.lateral = nn.ModuleDict(
@@ -132,10 +146,10 @@ class SlowFast(Network):
                     stride=(alpha, 1, 1),
                     then=nn.ReLU(),
                 )
-                for stage, width in zip(_FUSED, _FAST_WIDTHS, strict=True)
+                for stage, width in zip(list(slow._modules)[:-1], fast_widths, strict=True)
             }
         )
-        self.classifier = nn.Linear(2048 + 2048 // _BETA, classes)
+        self.classifier = nn.Linear(width, classes)
 
     def maps(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W), the fast pathway's frames -> (B, 2304, T / alpha, H', W').
@@ -147,7 +161,7 @@ class SlowFast(Network):
         if frames % self.alpha:
             raise UsageError(f"clips have {frames} frames; SlowFast expected a multiple of alpha = {self.alpha}")
         slow, fast = clips[:, :, slow_frames(frames, self.alpha)], clips
-        for stage in ("stem", "res2", "res3", "res4", "res5"):
+        for stage in self.slow._modules:
             slow, fast = self.slow.get_submodule(stage)(slow), self.fast.get_submodule(stage)(fast)
             if stage in self.lateral:
                 slow = torch.cat([slow, self.lateral[stage](fast)], 1)
@@ -161,9 +175,6 @@ def slow_frames(frames: int, alpha: int) -> list[int]:
     PySlowFast ``datasets/utils.py`` pack_pathway_output: float32 linspace, truncated; 0 4 8 13 17 22 26 31 of 32.
     """
     return [int(k) for k in torch.linspace(0, frames - 1, frames // alpha, device="cpu").tolist()]
-
-
-_FAST_WIDTHS = tuple(w // _BETA for w in (64, 256, 512, 1024))
 
 
 def c2d(classes: int = 400) -> SinglePathway:
