@@ -461,8 +461,8 @@ def backbone_spec(name: str) -> BackboneSpec:
     near = difflib.get_close_matches(name, BACKBONES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else ""
     raise UsageError(
-        f"no backbone called {name!r}; {hint or 'expected one of'} {', '.join(BACKBONES)}, or FAMILY:NAME of a "
-        f"torchvision image network, with {', '.join(FAMILIES)}; see `untrimmed backbones`"
+        f"no backbone called {name!r}; {hint or 'expected one of'} {', '.join(BACKBONES)}, or frames:NAME of a "
+        f"torchvision image network, or NAME in another family: {', '.join(FAMILIES)}; see `untrimmed backbones`"
     )
 
 

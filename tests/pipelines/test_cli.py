@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from commands import run
 from typer.testing import CliRunner
 
 from extract.store import FeatureStore
-from pipelines import cli
+from pipelines import cli, demo
 from pipelines.demo import World, demo_lines, run_demo
 from pipelines.extraction import Options, run_extraction
 from pipelines.tasks import TASKS
@@ -207,7 +208,8 @@ def test_a_damaged_store_is_told(
     assert (damage["video"], damage["where"]) == ("same.mp4", "published")
 
 
-def test_small_demo_from_end_to_end(tmp_path: Path) -> None:
+def test_small_demo_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "NEW", replace(demo.NEW, videos=2, seconds=12.0))
     worlds = (World("order", "classify", 6, 16.0), World("untrimmed", "label", 3, 12.0))
     result = run_demo(tmp_path / "demo", workers=0, quiet=True, worlds=worlds)
     assert json.loads((tmp_path / "demo/demo.json").read_text())["figures"].keys() == {

@@ -91,7 +91,7 @@ def test_a_long_video_in_pieces_is_the_single_pass(tmp_path: Path, monkeypatch: 
     encode(tmp_path / "long.mp4", regular(30, rate), rate=rate, tick=Fraction(1, 1000))
     options = Options(engine="torch", clip_frames=4, hop=4, crop=32, short_side=32)
     single, _ = run_extraction(tmp_path / "long.mp4", tmp_path / "one.zarr", options=options)
-    monkeypatch.setattr(planning, "UNIT_S", 0.3)
+    monkeypatch.setattr(planning, "UNIT_S", 1.0)
     monkeypatch.setattr(planning, "SHORTEST_UNIT_S", 0.05)
     plans: list[Plan] = []
     run_extraction(
