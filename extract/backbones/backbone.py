@@ -26,14 +26,15 @@ class Backbone:
         name: its name, as in `extract.backbones.backbone_spec`.
         spec: its description.
         weights_sha256: digest of all tensors (names, shapes, bytes) but counters that change nothing, whatever file
-            they are from.
+            they are from. Empty where the network is on torch's meta device, without weights.
         network: the torch module.
     """
 
     def __init__(self, name: str, spec: BackboneSpec, network: Network) -> None:
         self.name, self.spec = name, spec
         self.network = network.eval().requires_grad_(False)
-        self.weights_sha256 = weights_digest(network)
+        without_weights = any(parameter.is_meta for parameter in network.parameters())
+        self.weights_sha256 = "" if without_weights else weights_digest(network)
 
     def features(self, clips: Tensor, boxes: Tensor | None = None, *, layer: str | None = None) -> Tensor:
         """(B, C, T, H, W) float32, normalised -> (B, D), the input of the last linear layer.
@@ -84,6 +85,21 @@ class Backbone:
         run = network.maps if self.spec.detection else network
         return anatomy.multiply_adds(run, self._meta_clip(frames, height, width))
 
+    def layer_table(self, frames: int, height: int, width: int) -> list[anatomy.Layer]:
+        """Its layers in order of execution on one clip of this size; nothing is computed.
+
+        Of networks that describe boxes, those before the boxes are read.
+
+        Raises:
+            UsageError: clips that the network cannot take.
+        """
+        clip, network = self._meta_clip(frames, height, width), self._shadow()
+        self._check(clip)
+        try:
+            return anatomy.layers(network, network.maps if self.spec.detection else network, clip)
+        except (RuntimeError, AssertionError) as error:
+            raise self._refused(frames, height, width, error) from error
+
     def receptive_field(self) -> anatomy.Field:
         """How far each position of the maps sees, and how far apart positions lie, in frames and pixels."""
         clip = self._meta_clip(self.spec.clips.clip_frames, 224, 224)
@@ -105,11 +121,8 @@ class Backbone:
             if layer is not None:
                 return layer_features(shadow, clip, layer).shape[1]
             return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
-        except (RuntimeError, AssertionError) as error:  # a layer that does not take this size says so in its own way
-            raise UsageError(
-                f"{self.name} cannot take clips of {frames} x {height} x {width}: {str(error).splitlines()[0]}; "
-                f"its own are {own.clip_frames} x {own.crop_px} x {own.crop_px}"
-            ) from error
+        except (RuntimeError, AssertionError) as error:
+            raise self._refused(frames, height, width, error) from error
 
     def box_width(self, frames: int, short_side_px: int) -> int:
         """D of the features of boxes in clips of whole frames, whose shorter side is given; nothing is computed.
@@ -134,6 +147,14 @@ class Backbone:
                 f"expected one position in {stride} px to read boxes from. Take another backbone"
             )
         return maps.shape[1]
+
+    def _refused(self, frames: int, height: int, width: int, error: Exception) -> UsageError:
+        """A layer that does not take this size says so in its own way."""
+        own = self.spec.clips
+        return UsageError(
+            f"{self.name} cannot take clips of {frames} x {height} x {width}: {str(error).splitlines()[0]}; "
+            f"its own are {own.clip_frames} x {own.crop_px} x {own.crop_px}"
+        )
 
     @property
     def parameters(self) -> int:

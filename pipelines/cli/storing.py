@@ -10,9 +10,15 @@ from pipelines.cli.shared import BAD_INPUT, FAILED_INPUTS, Json, Quiet, Store, V
 from pipelines.console import Meter
 
 
-@app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8")
+@app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8 --layers")
 def backbones(
     name: Annotated[str | None, typer.Argument(help="One of them, or frames:NAME, in full.", metavar="[NAME]")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="What each layer of NAME puts out, sees of the clip, and costs.")
+    ] = False,
+    clip: Annotated[
+        str | None, typer.Option(help="With --layers: clips of TxHxW, by default its own.", metavar="TxHxW")
+    ] = None,
     as_json: Json = False,
     _verbose: Verbose = False,
 ) -> None:
@@ -20,11 +26,25 @@ def backbones(
     from pipelines.machine import backbones_info
     from pipelines.show import backbone_lines, backbones_lines
 
+    if layers or clip is not None:
+        _print_layers(name, clip, layers=layers, as_json=as_json)
+        return
     found = backbones_info(name)
     if name is None:
         print_result({"backbones": found}, backbones_lines(found), as_json=as_json)
     else:
         print_result(found[0], backbone_lines(found[0]), as_json=as_json)
+
+
+def _print_layers(name: str | None, clip: str | None, *, layers: bool, as_json: bool) -> None:
+    from pipelines.layers import layers_info, layers_lines
+
+    if name is None:
+        raise UsageError("--layers and --clip are about one backbone; name it: untrimmed backbones NAME --layers")
+    if not layers:
+        raise UsageError(f"--clip {clip} says of which clips --layers tells; give --layers too")
+    found = layers_info(name, clip)
+    print_result(found, layers_lines(found), as_json=as_json)
 
 
 @app.command(epilog="Example: untrimmed info features.zarr")
