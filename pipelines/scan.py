@@ -1,14 +1,18 @@
 """What lies in an archive: every video probed, no more than the first frames decoded."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from extract.errors import VideoError
 from extract.sources import find_videos
 from extract.video import VideoInfo, probe_all
+
+CHANNELS = 3  # bytes of a pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,25 @@ class Scan:
         """Length of all files that can be read."""
         return sum(info.size_bytes for info in self.readable)
 
+    @property
+    def raw_bytes(self) -> int:
+        """What the pixels of these videos would take, as far as their lengths are known; see `raw_bytes`."""
+        return sum(raw_bytes(info) or 0 for info in self.readable)
+
+    @property
+    def raw_bytes_per_minute(self) -> float | None:
+        """The same for a minute of them on average; None where no length is known."""
+        timed = sum(raw_bytes(info) or 0 for info in self.readable if info.duration_s)
+        return 60 * timed / self.duration_s if self.duration_s else None
+
+
+def raw_bytes(info: VideoInfo) -> int | None:
+    """What all frames of a video take in memory as RGB of 8 bits, in display size; None where its length is unknown."""
+    frames = info.estimated_frames
+    if frames is None and info.duration_s is not None:
+        frames = round(info.duration_s * info.average_fps)
+    return None if frames is None else CHANNELS * info.width * info.height * frames
+
 
 def scan(paths: Sequence[str | Path], on_progress: Callable[[int, int], None] = lambda _done, _count: None) -> Scan:
     """Probe all videos in ``paths``, in isolated processes. ``on_progress`` hears how many of how many are done.
@@ -82,6 +105,8 @@ def scan_json(found: Scan) -> dict[str, Any]:
         "readable": len(found.readable),
         "duration_s": found.duration_s,
         "bytes": found.size_bytes,
+        "raw_bytes": found.raw_bytes,
+        "raw_bytes_per_minute": found.raw_bytes_per_minute,
         "others": found.others,
         "seconds": found.seconds,
         "files": [_file(video) for video in found.videos],
@@ -93,6 +118,18 @@ def scan_json(found: Scan) -> dict[str, Any]:
     }
 
 
+def raw_lines(found: Scan) -> Iterator[str]:
+    """What the videos would take as pixels, which is why they are read clip by clip."""
+    per_minute = found.raw_bytes_per_minute
+    if per_minute is None:
+        return
+    times = found.raw_bytes / max(1, found.size_bytes)
+    yield (
+        f"as raw pixels, {CHANNELS} bytes each: {per_minute / 1e9:.2f} GB ({per_minute / 2**30:.2f} GiB) a minute, "
+        f"{decimal(found.raw_bytes)} in all, {times:.0f} times the files' {decimal(found.size_bytes)}"
+    )
+
+
 def _readable(name: str) -> str:
     """``name`` with the bytes that are not UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
@@ -102,7 +139,12 @@ def _file(video: Scanned) -> dict[str, Any]:
     described = (
         {}
         if video.info is None
-        else {**asdict(video.info), "path": _readable(video.info.path), "fps": video.info.average_fps}
+        else {
+            **asdict(video.info),
+            "path": _readable(video.info.path),
+            "fps": video.info.average_fps,
+            "raw_bytes": raw_bytes(video.info),
+        }
     )
     return {
         "video": video.video_id,

@@ -111,13 +111,14 @@ def scan(
     _verbose: Verbose = False,
 ) -> None:
     """Say what each video is, and what is wrong with it, from its header and first frames: nothing else is decoded."""
+    from pipelines.scan import raw_lines, scan_json
     from pipelines.scan import scan as scan_archive
-    from pipelines.scan import scan_json
     from pipelines.show import scan_lines
 
     with Meter("scan", quiet=quiet) as meter:
         found = scan_archive(paths, lambda done, count: meter.show(done / count, f"{done} of {count} videos"))
-    print_result(scan_json(found), scan_lines(found, problems_only=problems), as_json=as_json)
+    lines = [*scan_lines(found, problems_only=problems), *raw_lines(found)]
+    print_result(scan_json(found), lines, as_json=as_json)
     if found.failed:
         raise typer.Exit(FAILED_INPUTS)
 

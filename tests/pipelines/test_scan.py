@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from extract.errors import InputError
 from pipelines import cli
 from pipelines.console import clock
-from pipelines.scan import scan, scan_json
+from pipelines.scan import Scan, raw_bytes, raw_lines, scan, scan_json
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,40 @@ def test_the_table_names_problems_and_totals(mixed: Path, options: list[str]) ->
     assert ("turned 90°" in shown.stdout) == (not options)
     assert ("good.mp4" in shown.stdout) == (not options)
     assert "codecs: h264 3" in shown.stdout
+    assert "as raw pixels, 3 bytes each: 0.03 GB (0.03 GiB) a minute, 2.8 MB in all, " in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "bytes_per_minute", "gib_per_minute"),
+    [(640, 480, 640 * 480 * 3 * 30 * 60, 1.5), (1920, 1080, 1920 * 1080 * 3 * 30 * 60, 10.4)],
+)
+def test_raw_pixels_take_gigabytes_a_minute(
+    mixed: Path, width: int, height: int, bytes_per_minute: int, gib_per_minute: float
+) -> None:
+    """The two figures of J. Johnson's lecture on video (EECS 498-007, Michigan 2020, lecture 18)."""
+    (video,) = scan([mixed / "turned.mp4"]).videos
+    assert video.info is not None
+    size = {"width": width, "height": height, "duration_s": 90.0, "estimated_frames": 90 * 30}
+    found = Scan(videos=[replace(video, info=replace(video.info, **size, size_bytes=1_000_000))])
+    result = scan_json(found)
+    assert result["raw_bytes_per_minute"] == bytes_per_minute
+    assert result["raw_bytes"] == result["files"][0]["raw_bytes"] == 1.5 * bytes_per_minute
+    assert bytes_per_minute / 2**30 == pytest.approx(gib_per_minute, abs=0.05)
+    (line,) = raw_lines(found)
+    assert f"({bytes_per_minute / 2**30:.2f} GiB) a minute" in line
+    assert line.endswith("times the files' 1.0 MB")
+
+
+def test_raw_pixels_of_unknown_lengths(mixed: Path) -> None:
+    (video,) = scan([mixed / "turned.mp4"]).videos
+    assert video.info is not None
+    assert raw_bytes(video.info) == 3 * 64 * 96 * 50
+    rate = replace(video.info, estimated_frames=None, duration_s=3.0)
+    assert raw_bytes(rate) == 3 * 64 * 96 * 75
+    unknown = Scan(videos=[replace(video, info=replace(rate, duration_s=None))])
+    result = scan_json(unknown)
+    assert (result["raw_bytes"], result["raw_bytes_per_minute"], result["files"][0]["raw_bytes"]) == (0, None, None)
+    assert list(raw_lines(unknown)) == []
 
 
 def test_a_good_archive_ends_well(mixed: Path) -> None:
