@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,25 @@ def save_run(
         UsageError: ``out`` is taken.
         MachineError: the folder cannot be written.
     """
+    write_run(out, HEAD_FILE, safetensors.torch.save(head.state_dict()), record=record, epochs=epochs, card=card)
+    return load_run(out)
+
+
+def write_run(
+    out: Path,
+    weights_name: str,
+    weights: bytes,
+    *,
+    record: Mapping[str, object],
+    epochs: Sequence[Mapping[str, object]],
+    card: str,
+) -> None:
+    """The files of a run of any kind, all or none. Errors as `save_run`."""
     check_free(out)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
-        (partial / HEAD_FILE).write_bytes(safetensors.torch.save(head.state_dict()))
+        (partial / weights_name).write_bytes(weights)
         (partial / RECORD_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
         lines = [json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs]
         (partial / METRICS_FILE).write_text("".join(lines), "utf-8")
@@ -100,7 +114,6 @@ def save_run(
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(partial)
-    return load_run(out)
 
 
 def load_run(path: str | Path) -> Run:

@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from extract.errors import UsageError
 
+Model = TypeVar("Model", bound=BaseModel)
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -100,7 +101,12 @@ def settings_from(assignments: Sequence[str], head: str = "") -> TrainSettings:
     Raises:
         UsageError: a text without ``=``, an unknown key (names the nearest one), or a value that cannot be.
     """
-    return checked_settings(dict(map(_split, assignments)), head)
+    return checked_settings(assigned(assignments), head)
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, object]:
+    """Values by their names, from ``key=value`` texts. Raises UsageError for a text without ``=``."""
+    return dict(map(_split, assignments))
 
 
 def checked_settings(values: Mapping[str, object], head: str = "") -> TrainSettings:
@@ -109,11 +115,16 @@ def checked_settings(values: Mapping[str, object], head: str = "") -> TrainSetti
     Raises:
         UsageError: an unknown key (names the nearest one) or a value that cannot be.
     """
+    return checked(TrainSettings, values, HEAD_SETTINGS.get(head, {}))
+
+
+def checked(model: type[Model], values: Mapping[str, object], defaults: Mapping[str, object] | None = None) -> Model:
+    """The settings ``model`` with ``values``, else ``defaults``, else its own. Errors as `checked_settings`."""
     for key in values:
-        if key not in TrainSettings.model_fields:
-            raise UsageError(f"no setting is named {key!r}; {_suggestion(key)}")
+        if key not in model.model_fields:
+            raise UsageError(f"no setting is named {key!r}; {_suggestion(key, list(model.model_fields))}")
     try:
-        return TrainSettings.model_validate({**HEAD_SETTINGS.get(head, {}), **values})
+        return model.model_validate({**(defaults or {}), **values})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
@@ -128,7 +139,6 @@ def _split(assignment: str) -> tuple[str, object]:
     return key.strip(), value.strip()
 
 
-def _suggestion(key: str) -> str:
-    known = list(TrainSettings.model_fields)
+def _suggestion(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"

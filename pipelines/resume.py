@@ -5,15 +5,27 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from extract.errors import MachineError, UsageError
-from pipelines.fitting import Loop
 
 EVERY_S = 10.0
 KEY_FILE, STATE_FILE = "training.json", "state.pt"
+
+
+class Loop(Protocol):
+    """A training between two epochs."""
+
+    epoch: int
+    device: torch.device
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
 
 
 class Resume:

@@ -90,12 +90,13 @@ def settle(
     ``on_wait`` is told what takes time: a download, trying the engines.
     """
     spec = backbone_spec(options.backbone)
-    clips = _clips(options, spec)
     _check_inputs(options, spec)
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
     weights = options.weights or default_weights(spec)
     backbone = load_backbone(options.backbone, weights, on_progress=download_words(on_wait))
+    spec = backbone.spec  # its weights may know of other clips
+    clips = _clips(options, spec)
     roi = None
     if options.boxes is None:
         width = backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=options.layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -342,3 +342,32 @@ def _figure(value: float | None) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+def pretrained_lines(run: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """What a pretraining reached, and how its weights are used."""
+    result = record["result"]
+    yield (
+        f"{record['backbone']}: {record['parameters'] / 1e6:.2f} M parameters, {record['training_clips']} clips of "
+        f"{len(record['classes'])} classes, {duration(record['seconds'])}"
+    )
+    if result is None:
+        yield "no clips were held out, so there is no accuracy"
+    else:
+        five = "" if result["top_5"] is None else f", best five {result['top_5']:.3f}"
+        clips = record["validation_clips"]
+        yield f"accuracy on {clips} clips held out: {result['accuracy']:.3f}{five}, chance {result['chance']:.3f}"
+    yield from (f"cannot be read: {failed}" for failed in record["failed"])
+    yield from record["notes"]
+    yield f"decoded clips are kept in {record['cache']}, for other trainings on them; remove them when there are none"
+    weights = run / "weights.safetensors"
+    yield f"use it: untrimmed extract VIDEOS -o STORE --backbone {record['backbone']} --weights {weights}"
+
+
+def fused_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Accuracy of each stream and of all together."""
+    named = [*zip(found["runs"], found["streams"], strict=True)]
+    named += [("average of probabilities", found["average"]), ("linear SVM on them", found["svm"])]
+    width = max(len(name) for name, _ in named)
+    yield f"{'accuracy':{width}}  of {found['validation_clips']} clips held out"
+    yield from (f"{name:{width}}  {result['accuracy']:.3f}" for name, result in named)

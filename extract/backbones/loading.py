@@ -8,6 +8,7 @@ import torch
 from extract.backbones.backbone import Backbone
 from extract.backbones.catalogue import EMBEDDED, backbone_spec
 from extract.backbones.checkpoint import network_from
+from extract.backbones.described import described
 from extract.backbones.spec import BackboneSpec
 from extract.download import Progress, fetch, say_nothing
 from extract.errors import UsageError
@@ -40,7 +41,7 @@ def load_backbone(
         with as_file(files("extract.backbones") / "weights" / f"{name}.safetensors") as path:
             return Backbone(name, spec, network_from(name, spec, path))
     path = weights_file(name, spec, text, on_progress=on_progress)
-    return Backbone(name, spec, network_from(name, spec, path))
+    return Backbone(name, described(name, spec, path), network_from(name, spec, path))
 
 
 def default_weights(spec: BackboneSpec) -> str:
@@ -52,7 +53,10 @@ def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Pr
     """The local file of ``weights``, which are "pretrained", a URL or a path. Errors as `load_backbone`."""
     if weights == "pretrained":
         if not spec.url:
-            raise UsageError(f"--weights pretrained: {name} has no official checkpoint; expected embedded, or a file")
+            raise UsageError(
+                f"--weights pretrained: {name} has no official checkpoint; expected a file, such as of "
+                "`untrimmed pretrain`, or embedded"
+            )
         return fetch(spec.url, sha256_prefix=spec.sha256_prefix, on_progress=on_progress)
     return fetch(weights, on_progress=on_progress) if "://" in weights else Path(weights)
 

@@ -51,6 +51,7 @@ class BackboneSpec:
         detection: whether its features are of boxes; then ``aligned`` is RoIAlign's.
         aligned: see `extract.backbones.network.roi_features`.
         least: (frames, height, width) of the smallest clip that its layers can take.
+        classes: names of the outputs, where they are known.
         embedded: whether its weights travel in the package.
     """
 
@@ -71,6 +72,7 @@ class BackboneSpec:
     detection: bool = False
     aligned: bool = False
     least: Triple = (1, 1, 1)
+    classes: tuple[str, ...] = ()
     embedded: bool = False
 
     def build(self) -> Network:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from extract.backbones import Backbone
 from extract.engine import _openvino
-from extract.engine._model import ClipInput, ClipModel, folded, without_leaps
+from extract.engine._model import ClipInput, ClipModel, channels_last, folded, without_leaps
 from extract.engine._settle import Precision
 from extract.errors import DeviceLostError, MachineError
 
@@ -170,10 +170,7 @@ def _in_torch(backbone: Backbone, given: ClipInput, engine: str, device: str, pr
     if device == "cpu" and precision == "bf16":
         model = without_leaps(model)
     model.to(device)
-    for part in model.modules():
-        if isinstance(part, torch.nn.Conv3d | torch.nn.Conv2d):
-            spatial = torch.channels_last_3d if isinstance(part, torch.nn.Conv3d) else torch.channels_last
-            part.to(memory_format=spatial)
+    channels_last(model)
     run = torch.compile(model, dynamic=False) if engine == "compile" else model
 
     def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:

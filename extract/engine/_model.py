@@ -110,6 +110,13 @@ def without_leaps(model: nn.Module) -> nn.Module:
     return model
 
 
+def channels_last(model: nn.Module) -> None:
+    """Lay out the weights of convolutions as the fast kernels take them, in place."""
+    for part in model.modules():
+        if isinstance(part, nn.Conv3d | nn.Conv2d):
+            part.to(memory_format=torch.channels_last_3d if isinstance(part, nn.Conv3d) else torch.channels_last)
+
+
 def _last_leaf(sequence: nn.Sequential, name: str) -> nn.Conv3d | nn.Conv2d | None:
     """The convolution that ``name`` is, or ends with."""
     module = getattr(sequence, name)

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from extract.errors import UntrimmedError
-from pipelines.cli import extracting, looking, predicting, reporting, searching, storing, training
+from pipelines.cli import extracting, looking, predicting, pretraining, reporting, searching, storing, training
 from pipelines.cli.shared import STOPPED, app
 from pipelines.console import complain
 
@@ -19,6 +19,7 @@ __all__ = [
     "looking",
     "main",
     "predicting",
+    "pretraining",
     "reporting",
     "searching",
     "storing",
@@ -29,6 +30,7 @@ _GO_ON = {
     "demo": "An extraction",
     "detect-people": "A search for people",
     "train": "A training",
+    "pretrain": "A training",
 }
 
 
