@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from extract.backbones import BACKBONES, EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
+from extract.backbones.anatomy import multiply_adds
 from extract.download import cache_folder, cached
 from extract.engine import has_amx, openvino_available, openvino_precisions, settle_device, settle_precision
 from extract.video import decoding
@@ -27,7 +28,7 @@ def _backbone_info(name: str, spec: BackboneSpec) -> dict[str, Any]:
     return {
         "name": name,
         "parameters": spec.parameters,
-        "gmac": spec.gmac,
+        "gmac": _gmac(spec) if spec.gmac is None else spec.gmac,
         "feature_width": spec.feature_width,
         "features": spec.layer,
         "input": "optical flow" if spec.channels == 2 else "boxes and RGB" if spec.detection else "RGB",
@@ -39,6 +40,14 @@ def _backbone_info(name: str, spec: BackboneSpec) -> dict[str, Any]:
         "clips": _clips_info(spec.clips),
         "presets": {preset: _clips_info(clips) for preset, clips in spec.presets.items()},
     }
+
+
+def _gmac(spec: BackboneSpec) -> float:
+    clips = spec.clips
+    clip = torch.empty(1, spec.channels, clips.clip_frames, clips.crop_px, clips.crop_px, device="meta")
+    with torch.device("meta"):
+        network = spec.build().eval()
+    return multiply_adds(network, clip) / 1e9
 
 
 def _clips_info(clips: ClipDefaults) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from extract.backbones.attention import insert_nonlocal
-from extract.backbones.fusion import EarlyFusion, LateFusion, SlowFusion, in_three_dimensions, with_channels
+from extract.backbones.fusion import EarlyFusion, LateFusion, SlowFusion, first_conv, in_three_dimensions, with_channels
 from extract.backbones.images import ImageNetwork, inflate
 from extract.backbones.network import Network, conv_norm
 from extract.backbones.recurrent import Cell, LSTMNetwork, RecurrentConvNetwork
@@ -150,6 +151,7 @@ def is_family(name: str) -> bool:
     return name.partition(":")[0] in FAMILIES
 
 
+@lru_cache(maxsize=64)
 def family_spec(name: str) -> BackboneSpec:
     """The description of ``FAMILY:TRUNK[:TxS][:flow]``.
 
@@ -164,7 +166,7 @@ def family_spec(name: str) -> BackboneSpec:
         return fresh(make(build_trunk(), clip))
 
     with torch.device("meta"):
-        network = build()
+        network = build().eval()
     return BackboneSpec(
         builds=(build,),
         feature_width=network.classifier.in_features,  # type: ignore[arg-type]
@@ -174,7 +176,17 @@ def family_spec(name: str) -> BackboneSpec:
         source="without official weights; train it with `untrimmed pretrain`",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         channels=clip[0],
+        stride_px=_stride_px(network, clip),
     )
+
+
+def _stride_px(network: Network, clip: Clip) -> int:
+    """Pixels between positions of the maps; of networks without known maps the usual 32."""
+    try:
+        maps = network.maps(torch.empty(1, *clip, device="meta"))
+    except UsageError:
+        return BackboneSpec.stride_px
+    return clip[3] // maps.shape[4]
 
 
 def from_trunk(name: str, trunk: nn.Module) -> Network:
@@ -199,7 +211,8 @@ def trunk_of(name: str) -> str:
 def fresh(network: Network) -> Network:
     """``network``, in place, with random convolutions over time: repeated kernels would be blind to it at first."""
     for module in network.modules():
-        if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
+        over_time = isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1
+        if over_time or (isinstance(network, EarlyFusion) and module is first_conv(network)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
 

@@ -65,7 +65,7 @@ class EarlyFusion(ImageNetwork):
     """
 
     def _folded(self, clips: Tensor) -> Tensor:
-        expected, given = _first_conv(self.body).in_channels, clips.shape[1] * clips.shape[2]
+        expected, given = first_conv(self.body).in_channels, clips.shape[1] * clips.shape[2]
         if given != expected:
             raise UsageError(
                 f"early fusion takes {expected} channels, frames times colours, and these clips have {clips.shape[2]} "
@@ -88,21 +88,28 @@ class SlowFusion(ImageNetwork):
 def with_channels(trunk: nn.Module, channels: int) -> nn.Module:
     """``trunk``, in place, its first convolution for so many input channels.
 
-    The kernel's mean over its old channels is repeated, and scaled so that equal channels give what they gave: the
-    initialisation of flow networks in Wang et al., "Temporal Segment Networks" (ECCV 2016), section 3.2.
+    A multiple of its own: every frame of a colour gets the colour's kernel, divided by the number of frames, so that a
+    clip that does not move gives what its image gives. Others: the kernel's mean over its channels is repeated, and
+    scaled so that equal channels give what they gave, as in Wang et al., "Temporal Segment Networks" (ECCV 2016),
+    section 3.2, for flow.
     """
-    conv = _first_conv(trunk)
+    conv = first_conv(trunk)
     if conv.in_channels == channels:
         return trunk
-    weight = conv.weight.detach().sum(1, keepdim=True) / channels
-    conv.weight = nn.Parameter(weight.repeat(1, channels, *([1] * (weight.ndim - 2))))
+    weight, times = conv.weight.detach(), channels // conv.in_channels
+    if channels % conv.in_channels == 0:
+        weight = weight.repeat_interleave(times, 1) / times
+    else:
+        weight = weight.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+    conv.weight = nn.Parameter(weight.clone())
     conv.in_channels = channels
     if hasattr(trunk, "transform_input"):
         trunk.transform_input = False  # type: ignore[assignment]  # it moves three colours
     return trunk
 
 
-def _first_conv(network: nn.Module) -> nn.Conv2d:
+def first_conv(network: nn.Module) -> nn.Conv2d:
+    """The convolution that pixels go into. Raises UsageError where there is none."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             return module

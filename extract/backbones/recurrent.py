@@ -85,9 +85,13 @@ class RecurrentConvNetwork(ImageNetwork):
         states: Tensor = self.recurrent(super().maps(clips))
         return states
 
+    def pool(self, maps: Tensor) -> Tensor:
+        """(B, D, T, H', W') -> (B, D), the mean over positions of the last state."""
+        return maps[:, :, -1].mean((2, 3))
+
     def features(self, clips: Tensor) -> Tensor:
-        """(B, C, T, H, W) normalised -> (B, D), the mean over positions of the last state."""
-        return self.maps(clips)[:, :, -1].mean((2, 3))
+        """(B, C, T, H, W) normalised -> (B, D)."""
+        return self.pool(self.maps(clips))
 
 
 class LSTMNetwork(ImageNetwork):
