@@ -1,0 +1,16 @@
+"""Optical flow: how far each pixel of one picture moves to the next; as an input of networks, and as a picture."""
+
+from extract.flow._flow import Flow, fetch_weights, flow_for, flow_frames
+from extract.flow._picture import flow_picture
+from extract.flow._settings import METHODS, FlowSettings, quantised
+
+__all__ = [
+    "METHODS",
+    "Flow",
+    "FlowSettings",
+    "fetch_weights",
+    "flow_for",
+    "flow_frames",
+    "flow_picture",
+    "quantised",
+]
