@@ -97,7 +97,8 @@ def layers(network: nn.Module, run: Callable[[Tensor], object], clips: Tensor) -
     Args:
         network: whose modules give the names.
         run: the network, or one of its methods.
-        clips: (1, C, T, H, W); on torch's meta device nothing is computed.
+        clips: (1, C, T, H, W) on torch's meta device, where nothing is computed. (Elsewhere a device's own operators,
+            such as an LSTM in one, are not known.)
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad(), _Rows(network, clips, counter) as rows:
         run(clips)
@@ -229,7 +230,7 @@ class _Rows(Tracer):
 
     def _sees(self, seen: Seen) -> Triple:
         time, height, width = (
-            math.ceil(min(size, clip)) for size, clip in zip(seen.size, self._clips.shape[2:], strict=True)
+            math.ceil(max(0, min(size, clip))) for size, clip in zip(seen.size, self._clips.shape[2:], strict=True)
         )
         return time, height, width
 

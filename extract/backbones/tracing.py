@@ -44,7 +44,8 @@ class Seen:
 
     Attributes:
         layout: where its positions are.
-        size: how far it sees. Infinity: the whole clip (pooling over all, or attention).
+        size: how far it sees. Infinity: the whole clip (pooling over all, or attention). Minus infinity: nothing, as
+            the state that recurrent layers begin with.
         stride: how far apart neighbouring positions see.
         start: where the first position's view begins, of tensors that were cut out.
         picked: whether it was cut out of time.
@@ -158,11 +159,13 @@ def _elementwise(call: _Call) -> list[Seen]:
 
 
 def _dim(layouts: Iterable[Layout], at: int) -> tuple[Part, ...]:
-    return next((layout[at] for layout in layouts if -at <= len(layout) and layout[at]), ())
+    dims = [layout[at] for layout in layouts if -at <= len(layout) and layout[at]]
+    return next((dim for dim in dims if _axes(dim)), dims[0] if dims else ())
 
 
 def _met(seen: Sequence[Seen]) -> Seen:
     """Branches that meet see what any of them sees."""
+    seen = [s for s in seen if s.size[0] > -math.inf] or seen
     start = _along(min, [s.start for s in seen])
     stops = [_along(sum, [s.start, s.size]) for s in seen]
     size = _along(lambda pair: pair[0] - pair[1], [_along(max, stops), start])
@@ -189,6 +192,10 @@ def _axes(dim: Iterable[Part]) -> frozenset[int]:
     return frozenset().union(*(part.axes for part in dim))
 
 
+def _nothing(_first: Seen, call: _Call) -> list[Seen]:
+    return [Seen(((),) * out.ndim, size=(-math.inf,) * AXES) for out in call.outs]
+
+
 # Operators that look at several positions at once
 
 
@@ -210,12 +217,14 @@ def _windowed(seen: Seen, kernel: Sequence[float], stride: Sequence[float], dila
 
 def _reduced(seen: Seen, dims: Iterable[int]) -> Seen:
     """Everything along ``dims`` at once."""
+    if seen.size[0] == -math.inf:
+        return seen
     dims = {dim % len(seen.layout) for dim in dims}
     gone = [part for dim in dims for part in seen.layout[dim]]
     kept = _axes(part for at, dim in enumerate(seen.layout) if at not in dims for part in dim)
     size = list(seen.size)
     for axis in _axes(gone):
-        if axis in kept:  # a window of attention
+        if axis in kept:  # a window of attention, counted as if it slid; shifted ones see up to a position more
             size[axis] += sum((p.positions - 1) * p.step for p in gone if axis in p.axes) * seen.stride[axis]
         else:
             size[axis] = math.inf
@@ -373,6 +382,7 @@ def _stacked(first: Seen, call: _Call) -> list[Seen]:
 
 
 _aten = torch.ops.aten
+_FRESH = (_aten.new_zeros, _aten.new_ones, _aten.new_full, _aten.zeros_like, _aten.ones_like, _aten.full_like)
 POOLS = (
     _aten.max_pool2d_with_indices,
     _aten.max_pool3d_with_indices,
@@ -390,6 +400,7 @@ PRODUCTS = (_aten.mm, _aten.addmm, _aten.bmm, _aten.baddbmm)
 _OF_SEVERAL = (*PRODUCTS, _aten.cat, _aten.stack)
 RULES: Mapping[Any, _Rule] = MappingProxyType(
     {
+        **dict.fromkeys(_FRESH, _nothing),
         _aten.convolution: _convolution,
         **dict.fromkeys(POOLS, _pool),
         **dict.fromkeys(ADAPTIVE_POOLS, _adaptive_pool),
