@@ -8,7 +8,17 @@ import sys
 from typing import NoReturn
 
 from extract.errors import UntrimmedError
-from pipelines.cli import extracting, looking, predicting, pretraining, reporting, searching, storing, training
+from pipelines.cli import (
+    extracting,
+    looking,
+    predicting,
+    pretraining,
+    reporting,
+    searching,
+    storing,
+    training,
+    visualizing,
+)
 from pipelines.cli.shared import STOPPED, app
 from pipelines.console import complain
 
@@ -24,6 +34,7 @@ __all__ = [
     "searching",
     "storing",
     "training",
+    "visualizing",
 ]
 _GO_ON = {
     "extract": "An extraction",
