@@ -1,6 +1,7 @@
 """`untrimmed backbones NAME --layers`."""
 
 import json
+from pathlib import Path
 
 import pytest
 from commands import run
@@ -72,3 +73,47 @@ def test_what_cannot_be_told(
 def test_without_layers_nothing_changed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "backbones", "c3d_sports1m", "--json") == 0
     assert "layers" not in json.loads(capsys.readouterr().out)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "anatomy.md").read_text(encoding="utf-8")
+
+
+ROWS = [[cell.strip() for cell in line[1:-1].split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+
+
+def times(sizes: list[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def test_the_page_shows_what_the_command_prints() -> None:
+    shown = list(layers_lines(layers_info("slow:lecture", "20x64x64")))
+    for line in shown[: shown.index("", 2)]:
+        assert line in PAGE.splitlines()
+
+
+def test_the_page_s_table_of_c3d() -> None:
+    for layer in layers_info("c3d_sports1m")["layers"]:
+        name = layer["name"].removeprefix("body.").removesuffix(".conv").removesuffix(".0")
+        costs = [f"{layer['parameters']:,}", f"{layer['multiply_adds'] / 1e9:.2f}"] if layer["parameters"] else ["", ""]
+        assert [name, times(layer["output"]), times(layer["sees"]), *costs] in ROWS
+
+
+@pytest.mark.parametrize("family", ["frames", "early", "slow"])
+def test_the_page_s_table_of_fusion(family: str) -> None:
+    found = layers_info(f"{family}:lecture:20x64")
+    column = ["frames", "early", "slow"].index(family)
+    named = {"first convolution": 0, "maximum": 1, "second convolution": 2, "mean": -2}
+    rows = {cells[0]: cells[1:] for cells in ROWS if len(cells) == 7}
+    for name, at in named.items():
+        layer = found["layers"][at]
+        assert rows[name][2 * column : 2 * column + 2] == [times(layer["output"]), times(layer["sees"])]
+    before = found["parameters"] - found["layers"][-1]["parameters"]
+    assert rows["parameters before the last layer"][2 * column] == f"{before:,}"
+    assert rows["million multiply-adds"][2 * column] == f"{found['multiply_adds'] / 1e6:.1f}"
+
+
+@pytest.mark.parametrize("name", ["frames:alexnet", "frames:vgg16", "c3d_sports1m"])
+def test_the_page_s_totals(name: str) -> None:
+    found = layers_info(name)
+    (cells,) = (row for row in ROWS if f"(`{name}`)" in row[0])
+    assert (cells[1], cells[3]) == (f"{found['multiply_adds'] / 1e9:.3f}", f"{found['parameters']:,}")
