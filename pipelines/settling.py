@@ -11,6 +11,7 @@ from extract.backbones import EMBEDDED, BackboneSpec, ClipDefaults, backbone_spe
 from extract.backbones.loading import default_weights, is_named
 from extract.engine import check_engine, settle_device, settle_engine, settle_precision
 from extract.errors import InputError, MachineError, UsageError
+from extract.flow import METHODS, FlowSettings, fetch_weights
 from extract.job import Crewing
 from extract.recipe import OWN_FEATURES, Recipe, RoiPooling
 from extract.store import FeatureStore, location
@@ -28,12 +29,13 @@ def nobody_waits(_what: str, _share: float | None) -> None:
 class Options:
     """What the user may choose; None is the backbone's own value. Hop, stride and clip length in samples.
 
+    ``flow``: how it is computed for a backbone that reads it, one of `extract.flow.METHODS`.
     ``boxes``: a file of boxes (`pipelines.boxes.read_boxes`), for features of boxes in place of clips.
     ``workers``, ``scheduler`` and ``cluster`` as in `extract.job.Crewing`.
     """
 
     backbone: str = EMBEDDED
-    weights: str | None = None
+    weights: str | Path | None = None
     preset: str | None = None
     layer: str | None = None
     clip_frames: int | None = None
@@ -46,6 +48,7 @@ class Options:
     device: str = "auto"
     engine: str = "auto"
     decoder: str = "auto"
+    flow: str | None = None
     boxes: str | Path | None = None
     workers: int = 0
     scheduler: str | None = None
@@ -77,7 +80,7 @@ def check(options: Options, store: FeatureStore | None) -> None:
     device = settle_device(options.device)
     check_engine(options.engine, device, settle_precision(_precision(options, store, device), device))
     resize_kernel(options.decoder)
-    weights = options.weights or default_weights(spec)
+    weights = str(options.weights or default_weights(spec))
     if not is_named(weights) and not any(Path(weights + suffix).exists() for suffix in ("", ".index")):
         raise InputError(f"no weights file {weights}; expected a checkpoint of {options.backbone}, or `pretrained`")
 
@@ -93,9 +96,12 @@ def settle(
     _check_inputs(options, spec)
     device = settle_device(options.device)
     precision = settle_precision(_precision(options, store, device), device)
-    weights = options.weights or default_weights(spec)
+    weights = str(options.weights or default_weights(spec))
     backbone = load_backbone(options.backbone, weights, on_progress=download_words(on_wait))
     spec = backbone.spec  # its weights may know of other clips
+    flow = _flow(options, spec)
+    if flow is not None:
+        fetch_weights(flow, on_progress=download_words(on_wait))
     clips = _clips(options, spec)
     roi = None
     if options.boxes is None:
@@ -119,11 +125,12 @@ def settle(
         crop_px=clips.crop_px if roi is None else None,
         resize_kernel=resize_kernel(options.decoder),
         colour=clips.colour,
-        mean=clips.mean,
-        std=clips.std,
+        mean=clips.mean if flow is None else clips.mean[:2],
+        std=clips.std if flow is None else clips.std[:2],
         precision=precision,
         pooling=pooling,
         roi=roi,
+        flow=flow,
     )
     cores = len(os.sched_getaffinity(0)) / max(1, options.workers)  # this process may have few of many
     threads = max(1, int(cores))  # decoding goes on beside them, and seldom needs a core
@@ -176,14 +183,27 @@ def _clips(options: Options, spec: BackboneSpec) -> ClipDefaults:
 
 def _check_inputs(options: Options, spec: BackboneSpec) -> None:
     name = options.backbone
-    if spec.channels != 3:
-        raise UsageError(f"{name} reads optical flow, which extract does not compute yet; take i3d_inception_rgb")
+    _flow(options, spec)
     if spec.detection and options.boxes is None:
         raise UsageError(f"{name} describes boxes: expected --boxes FILE; or take a backbone for whole clips")
     if options.boxes is not None and options.crop is not None:
         raise UsageError(f"--crop {options.crop} with --boxes: boxes are read from whole frames; leave out --crop")
     if options.boxes is not None and options.layer is not None:
         raise UsageError(f"--layer {options.layer} with --boxes: boxes are read from the last maps; leave out --layer")
+
+
+def _flow(options: Options, spec: BackboneSpec) -> FlowSettings | None:
+    """What the backbone reads in place of RGB frames; by default TV-L1, which published networks were trained on."""
+    if options.flow is not None and options.flow not in METHODS:
+        raise UsageError(f"--flow {options.flow}: there is no such method; expected {', '.join(METHODS)}")
+    if spec.channels != 3:
+        return FlowSettings.model_validate({"method": options.flow or "tvl1"})
+    if options.flow is not None:
+        raise UsageError(
+            f"--flow {options.flow}: {options.backbone} reads RGB frames; leave out --flow, or take a backbone of"
+            " optical flow, such as i3d_inception_flow"
+        )
+    return None
 
 
 def _precision(options: Options, store: FeatureStore | None, device: str) -> str:

@@ -31,6 +31,7 @@ from extract.errors import UsageError
 Clip = tuple[int, int, int, int]  # C, T, H, W
 FRAMES = 16
 FPS = 10.0
+_USUAL_STRIDE_PX = 32
 SIDE_PX = 64  # of this project's own trunks
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 _GREY: tuple[Colours, Colours] = ((0.45,) * 3, (0.225,) * 3)
@@ -185,7 +186,7 @@ def _stride_px(network: Network, clip: Clip) -> int:
     try:
         maps = network.maps(torch.empty(1, *clip, device="meta"))
     except UsageError:
-        return BackboneSpec.stride_px
+        return _USUAL_STRIDE_PX
     return clip[3] // maps.shape[4]
 
 
@@ -211,6 +212,8 @@ def trunk_of(name: str) -> str:
 def fresh(network: Network) -> Network:
     """``network``, in place, with random convolutions over time: repeated kernels would be blind to it at first."""
     for module in network.modules():
+        if not isinstance(module, nn.Conv2d | nn.Conv3d):
+            continue
         over_time = isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1
         if over_time or (isinstance(network, EarlyFusion) and module is first_conv(network)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

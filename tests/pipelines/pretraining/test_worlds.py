@@ -1,23 +1,26 @@
-"""Pretraining: targets and augmentation tell the truth, the loop learns, the shipped weights hold their card's word."""
+"""The made worlds: targets and turns tell the truth, and the shipped weights hold their card's word."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import extract
 from extract.backbones import BACKBONES, EMBEDDED, load_backbone
-from pipelines import pretrain
-from pipelines.pretrain import CLASSES, FRAMES, SIDE_PX, Settings, augment, clip_events, clip_target, to_input
+from pipelines.pretraining.pool import Looks
+from pipelines.pretraining.views import Turns, drawn
+from pipelines.pretraining.worlds import CLASSES, FIRST_SEED, FRAMES, clip_events, clip_target, worlds
 from pipelines.synthetic import VERBS, synthesize
 from pipelines.synthetic.encode import CLIP
-from pipelines.synthetic.verbs import Event
+from pipelines.synthetic.verbs import MIRRORED, REVERSED, Event
 from pipelines.synthetic.worlds import MAX_SEED
 
-CARD = Path(pretrain.__file__).parents[1] / "extract/backbones/weights/tiny_r2plus1d.md"
+CARD = Path(extract.__file__).parent / "backbones/weights/tiny_r2plus1d.md"
+TURNS = Turns(*([CLASSES.index(swap.get(name, name)) for name in CLASSES] for swap in (MIRRORED, REVERSED)))
 
 
 def test_seeds_are_apart_from_those_of_worlds() -> None:
-    assert pretrain.FIRST_SEED >= MAX_SEED
+    assert FIRST_SEED >= MAX_SEED
 
 
 def test_target_shares_the_clip_among_its_events() -> None:
@@ -29,15 +32,15 @@ def test_target_shares_the_clip_among_its_events() -> None:
     assert {len(clip_events(seed, single=True)[1]) for seed in range(50)} == {1}
 
 
-def test_augmented_pixels_carry_the_verb_that_they_show() -> None:
+def test_turned_pixels_carry_the_verb_that_they_show() -> None:
     """A bright bar that moves right: after mirroring or reversing it moves left, and both together right again."""
-    clip = np.zeros((FRAMES, 8, 32, 3), np.uint8)
+    clip = np.zeros((FRAMES, 112, 112, 3), np.uint8)
     for t in range(FRAMES):
-        clip[t, :, t : t + 4] = 255
+        clip[t, :, 4 * t : 4 * t + 9] = 255
     target = clip_target([Event("slide_right", 0, 2)])
     seen = set()
     for seed in range(40):
-        changed, label = augment(clip, target, np.random.default_rng(seed))
+        changed, label = drawn(clip, target, BACKBONES[EMBEDDED].clips, TURNS, np.random.default_rng(seed))
         left = [int(np.flatnonzero(frame[0, :, 0])[0]) for frame in changed]
         expected = "slide_right" if left[-1] > left[0] else "slide_left"
         assert CLASSES[int(label.argmax())] == expected
@@ -45,35 +48,19 @@ def test_augmented_pixels_carry_the_verb_that_they_show() -> None:
     assert len(seen) == 4, "unchanged, mirrored, reversed, and both"
 
 
-def test_single_frame_input_is_the_middle_frame() -> None:
-    clips = np.random.default_rng(0).integers(0, 255, (2, FRAMES, 8, 8, 3), dtype=np.uint8)
-    one = to_input(clips, frames="middle")
-    assert one.shape == (2, 3, 1, 8, 8)
-    torch.testing.assert_close(one[:, :, 0], to_input(clips, frames="all")[:, :, FRAMES // 2])
-
-
-def test_same_normalisation_as_in_extraction() -> None:
-    clips = BACKBONES[EMBEDDED].clips
-    assert clips.mean == (pretrain.MEAN,) * 3
-    assert clips.std == (pretrain.STD,) * 3
-    assert float(CLIP.rate) == clips.fps
+def test_worlds_are_filmed_once_and_at_the_rate_of_the_embedded_backbone(tmp_path: Path) -> None:
+    assert float(CLIP.rate) == BACKBONES[EMBEDDED].clips.fps
     assert BACKBONES[EMBEDDED].build().classifier.out_features == len(CLASSES)
-
-
-def test_loop_learns_and_repeats() -> None:
-    torch.set_num_threads(1)  # earlier tests may have asked for more; here that only makes it slower
-    rng = np.random.default_rng(0)
-    pool = rng.integers(0, 60, (16, FRAMES, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    pool[8:, ..., 2] += 180
-    targets = np.stack([clip_target([Event("shake" if i < 8 else "orbit", 0, 2)]) for i in range(16)])
-    settings = Settings(clips=16, epochs=20, batch=8, warmup_steps=2)
-    first = pretrain.fit(pool, targets, settings, frames="middle")
-    again = pretrain.fit(pool, targets, settings, frames="middle")
-    with torch.inference_mode():
-        guesses = first(to_input(pool, frames="middle")).argmax(1)
-    assert [CLASSES[i] for i in guesses] == ["shake"] * 8 + ["orbit"] * 8
-    for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    made: list[int] = []
+    looks = Looks(10.0, 48)
+    training, held_out, turns = worlds(4, looks, tmp_path, workers=1, on_clip=lambda done, _total: made.append(done))
+    assert made == [1, 2, 3, 4, 1]
+    assert (len(training), len(held_out), turns) == (4, 1, TURNS)
+    assert training.clip(3).shape == (FRAMES, 48, 48, 3)
+    assert training.targets.sum(1).tolist() == [1] * 4
+    again, _, _ = worlds(4, looks, tmp_path, workers=1, on_clip=lambda done, _total: made.append(done))
+    np.testing.assert_array_equal(again.clip(2), training.clip(2))
+    assert len(made) == 5
 
 
 def test_embedded_backbone_tells_verbs_of_unseen_files(tmp_path: Path) -> None:
@@ -93,5 +80,5 @@ def test_embedded_backbone_tells_verbs_of_unseen_files(tmp_path: Path) -> None:
 
 def test_card_names_every_verb_and_the_command() -> None:
     text = CARD.read_text(encoding="utf-8")
-    assert "python -m pipelines.pretrain" in text
+    assert "untrimmed pretrain tiny_r2plus1d worlds" in text
     assert all(f"| {verb} |" in text for verb in VERBS)

@@ -1,0 +1,252 @@
+"""All families of clip models side by side on made motion worlds, with equal data, steps and clips.
+
+Every clip has two answers: its verb (motion: no single frame tells it) and the noun of its actor (appearance: any frame
+does). A network learns both at once, and is asked for the best of 16 verbs and of 8 nouns.
+
+    python -m benchmarks.clip_models FOLDER [--clips N] [--epochs N] [--seed K] [--only MODEL…]
+
+keeps decoded clips, weights and figures of each model in FOLDER, so that it goes on where it was stopped; with every
+model there it writes ``results/clip_models.json`` and the figure of docs/clip-models.md.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.svm import LinearSVC
+
+from benchmarks.common import save, table
+from extract.backbones import Backbone, backbone_spec
+from extract.backbones.described import described_bytes
+from extract.flow import FlowSettings
+from pipelines.pretraining.fusing import averaged, stacked
+from pipelines.pretraining.loop import Loop, scores
+from pipelines.pretraining.pool import Looks, Pool
+from pipelines.pretraining.run import clips_of, new_network
+from pipelines.pretraining.settings import PretrainSettings
+from pipelines.pretraining.views import Turns
+from pipelines.pretraining.worlds import CLIP_S, FIRST_SEED, clip_events, world_pool
+from pipelines.synthetic.scene import NOUNS, Scene, compose
+from pipelines.synthetic.verbs import MIRRORED, REVERSED, VERBS
+
+CLASSES = (*VERBS, *NOUNS)
+SEEDS = FIRST_SEED + 2 * 10**9  # apart from those of the embedded backbone
+FLOW = FlowSettings(method="dis", bound_px=5.0)
+FPS = 5.0
+SIZE = "8x64"
+INIT = "single frame"  # whose weights inflated networks begin with
+# What the lecture calls it, our name, and what its weights begin as.
+MODELS: dict[str, tuple[str, str | None]] = {
+    INIT: ("frames:small:1x64", None),
+    "late fusion, mean": (f"frames:small:{SIZE}", None),
+    "late fusion, fully connected": (f"late:small:{SIZE}", None),
+    "early fusion": (f"early:small:{SIZE}", None),
+    "slow fusion (3D CNN)": (f"slow:small:{SIZE}", None),
+    "C3D's pooling": (f"c3d:small:{SIZE}", None),
+    "CNN + LSTM": (f"lstm:small:{SIZE}", None),
+    "recurrent CNN, plain": (f"rcn:small:{SIZE}", None),
+    "recurrent CNN, GRU": (f"rcn-gru:small:{SIZE}", None),
+    "recurrent CNN, LSTM": (f"rcn-lstm:small:{SIZE}", None),
+    "3D CNN + non-local": (f"nonlocal:small:{SIZE}", None),
+    "3D kernels, from nothing": (f"inflated:small:{SIZE}", None),
+    "inflated": (f"inflated:small:{SIZE}", INIT),
+    "SlowFast": (f"slowfast:small:{SIZE}", None),
+    "flow stack (temporal stream)": (f"early:small:{SIZE}:flow", None),
+    "inflated, on flow": (f"inflated:small:{SIZE}:flow", INIT),
+}
+STREAMS = {
+    "two-stream": (INIT, "flow stack (temporal stream)"),
+    "two-stream inflated": ("inflated", "inflated, on flow"),
+}
+
+
+def draw(seed: int) -> tuple[Scene, NDArray[np.float32]]:
+    """The scene of clip ``seed``, of one verb and no distractor, and its target: half the verb's, half the noun's.
+
+    Where two actors of different nouns perform, only the verb counts.
+    """
+    rng, events = clip_events(seed, single=True)
+    scene = compose(rng, events=events, duration_s=CLIP_S, distractors=0)
+    nouns = {actor.look.noun for actor in scene.actors}
+    target = np.zeros(len(CLASSES), np.float32)
+    target[CLASSES.index(events[0].verb)] = 1.0
+    if len(nouns) == 1:
+        target[CLASSES.index(nouns.pop())] = 1.0
+    return scene, target / target.sum()
+
+
+def pools(folder: Path, clips: int, looks: Looks) -> tuple[Pool, Pool]:
+    """Clips to train on, and a fifth as many to test on."""
+    train = range(SEEDS, SEEDS + clips)
+    test = range(SEEDS + 10**8, SEEDS + 10**8 + clips // 5)
+    found = [
+        world_pool(seeds, looks, folder / "clips", draw, name="verb and noun", workers=2, on_clip=_show("clips"))
+        for seeds in (train, test)
+    ]
+    return found[0], found[1]
+
+
+def right(found: NDArray[np.float32], pool: Pool) -> dict[str, Any]:
+    """Accuracy of (N, K) on verbs, on nouns where there is one, and on each verb."""
+    verbs, nouns = slice(0, len(VERBS)), slice(len(VERBS), None)
+    truth = pool.targets[:, verbs].argmax(1)
+    hits = found[:, verbs].argmax(1) == truth
+    named = pool.targets[:, nouns].sum(1) > 0
+    noun_hits = found[named, nouns].argmax(1) == pool.targets[named, nouns].argmax(1)
+    per_verb = {verb: float(hits[truth == number].mean()) for number, verb in enumerate(VERBS)}
+    return {"motion": float(hits.mean()), "appearance": float(noun_hits.mean()), "per_verb": per_verb}
+
+
+def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, seed: int) -> dict[str, Any]:
+    """Figures of ``model``; its weights and the probabilities of both pools are kept in ``folder``."""
+    place = folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "")
+    done = place / "figures.json"
+    if done.exists():
+        return dict(json.loads(done.read_text("utf-8")))
+    place.mkdir(parents=True, exist_ok=True)
+    name, init = MODELS[model]
+    spec = backbone_spec(name)
+    recipe = replace(clips_of(spec, settings), short_side_px=spec.clips.crop_px)
+    looks = Looks(FPS, recipe.crop_px, FLOW if spec.channels == 2 else None)
+    training, held_out = pools(folder, clips, looks)
+    turns = Turns(_turned(MIRRORED), _turned(REVERSED))
+    start = None if init is None else str(folder / f"seed{seed}" / init.replace(" ", "_") / "weights.safetensors")
+    torch.manual_seed(seed)
+    network = new_network(name, spec, len(CLASSES), start)
+    loop = Loop(network, training, recipe, turns, settings, seed, torch.device("cpu"))
+    began = time.process_time()
+    show = _show(model)
+    for _ in range(settings.epochs):
+        loop.run_epoch(lambda at: show(at.step, at.steps))
+    train_cpu_s = time.process_time() - began
+    rows = [scores(network, pool, recipe, times=1, crops=1, device=loop.device) for pool in (training, held_out)]
+    np.savez(place / "scores.npz", training=rows[0], held_out=rows[1])
+    (place / "weights.safetensors").write_bytes(described_bytes(network, name=name, clips=recipe, classes=CLASSES))
+    backbone = Backbone(name, spec, network.eval())
+    found = right(rows[1], held_out) | {
+        "backbone": name,
+        "init": init,
+        "parameters": backbone.parameters,
+        "gmac": backbone.multiply_adds(recipe.clip_frames, recipe.crop_px, recipe.crop_px) / 1e9,
+        "cpu_s_per_clip": _cpu_s(backbone, recipe.clip_frames, recipe.crop_px),
+        "train_cpu_s": train_cpu_s,
+        "seed": seed,
+    }
+    done.write_text(json.dumps(found), "utf-8")
+    return found
+
+
+def fused(folder: Path, name: str, clips: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Both streams of ``name`` by average, and by an SVM for the verbs and one for the nouns."""
+    streams = [folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "") for model in STREAMS[name]]
+    rows = [np.load(stream / "scores.npz") for stream in streams]
+    training, held_out = pools(folder, clips, Looks(FPS, 64))
+    figures = [json.loads((stream / "figures.json").read_text("utf-8")) for stream in streams]
+    cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "cpu_s_per_clip", "train_cpu_s")}
+    svm = np.zeros_like(rows[0]["held_out"])
+    for part in (slice(0, len(VERBS)), slice(len(VERBS), len(CLASSES))):
+        known = training.targets[:, part].sum(1) > 0
+        judge = LinearSVC(C=1.0, random_state=0)
+        judge.fit(stacked([row["training"][known, part] for row in rows]), training.targets[known, part].argmax(1))
+        svm[:, part] = judge.decision_function(stacked([row["held_out"][:, part] for row in rows]))
+    average = averaged([row["held_out"] for row in rows])
+    about = {"backbone": " + ".join(each["backbone"] for each in figures), "init": None, "seed": seed, **cost}
+    return {
+        f"{name}, average": right(average, held_out) | about,
+        f"{name}, SVM": right(svm, held_out) | about,
+    }
+
+
+def _cpu_s(backbone: Backbone, frames: int, side_px: int) -> float:
+    """Processor seconds of one clip in one pass, plain torch in fp32, the quickest of five."""
+    clip = torch.randn(1, backbone.spec.channels, frames, side_px, side_px)
+    taken = []
+    for _ in range(6):
+        began = time.process_time()
+        backbone.features(clip)
+        taken.append(time.process_time() - began)
+    return min(taken[1:])
+
+
+def _turned(swap: dict[str, str]) -> list[int]:
+    return [CLASSES.index(swap.get(name, name)) for name in CLASSES]
+
+
+def _show(what: str) -> Callable[[int, int], None]:
+    began = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            left = (time.monotonic() - began) / done * (total - done)
+            print(f"{time.strftime('%H:%M:%S')} {what}: {done} of {total}, {left / 60:.1f} min left", flush=True)
+
+    return show
+
+
+def draw_figure(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Accuracy on motion and on appearance of every model, as bars."""
+    figure = Figure(figsize=(8, 0.34 * len(rows) + 1), layout="constrained")
+    axes = figure.subplots()
+    at = np.arange(len(rows))[::-1]
+    axes.barh(at + 0.2, [row["motion"] for row in rows.values()], 0.38, label="motion: 16 verbs", color="#2b6cb0")
+    axes.barh(
+        at - 0.2, [row["appearance"] for row in rows.values()], 0.38, label="appearance: 8 nouns", color="#b7c9de"
+    )
+    axes.axvline(1 / len(VERBS), color="#2b6cb0", lw=0.8, ls=":")
+    axes.axvline(1 / len(NOUNS), color="#8aa4c2", lw=0.8, ls=":")
+    axes.set_yticks(at, list(rows))
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("accuracy on clips never seen (dotted: chance)")
+    axes.legend(loc="lower right", frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Train what is missing, then write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=list(MODELS), default=list(MODELS))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = PretrainSettings(epochs=given.epochs, fps=FPS)
+    rows = {}
+    for model in given.only:
+        rows[model] = train_one(given.folder, model, settings, given.clips, given.seed)
+        print(model, {key: value for key, value in rows[model].items() if key != "per_verb"}, flush=True)
+    if len(rows) < len(MODELS):
+        sys.exit(0)
+    for name in STREAMS:
+        rows |= fused(given.folder, name, given.clips, given.seed)
+    save("clip_models", __doc__.splitlines()[0], {"clips": given.clips, "epochs": given.epochs, "models": rows})
+    draw_figure(rows, Path(__file__).parents[1] / "docs/pictures/clip-models.png")
+    header = ["model", "motion", "appearance", "parameters", "GMAC", "ms a clip"]
+    lines = [
+        [
+            name,
+            f"{row['motion']:.3f}",
+            f"{row['appearance']:.3f}",
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['gmac']:.3f}",
+            f"{1000 * row['cpu_s_per_clip']:.1f}",
+        ]
+        for name, row in rows.items()
+    ]
+    print(table(header, lines))
+
+
+if __name__ == "__main__":
+    main()
