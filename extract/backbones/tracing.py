@@ -281,7 +281,7 @@ def _product(_first: Seen, call: _Call) -> list[Seen]:
     columns = () if right is None else right.layout[-1]
     batch = _dim([seen.layout[:-2] for seen in summed], -1)
     layout = (batch, rows, columns)[-call.outs[0].ndim :]
-    return [replace(_met(summed), layout=layout)]
+    return [replace(_met([*summed, *call.known]), layout=layout)]
 
 
 # Operators that move positions

@@ -334,6 +334,13 @@ def positions(run: Callable[[Tensor], Tensor], *shape: int) -> tuple[int, ...]:
         (lambda x: torch.cat([x, x], 1), (6, 4, 6, 8)),
         (lambda x: torch.cat([x.new_zeros(1, 1, 3), x.flatten(2).transpose(1, 2)], 1), (3, 1 + 4 * 6 * 8)),
         (lambda x: torch.cat([x.new_zeros(4, 1, 3), x[0].flatten(2).permute(1, 2, 0)], 1), (3, 4, 1 + 6 * 8)),
+        (lambda x: x.permute(0, 2, 3, 4, 1).flatten(0, 3).t(), (3, 4, 6, 8)),
+        (lambda x: x[:, :, torch.tensor([0, 2])], (3, 2, 6, 8)),
+        (lambda x: x[:, torch.tensor([[0, 1], [1, 2]])].flatten(1, 2), (4, 4, 6, 8)),
+        (
+            lambda x: torch.addmm(x.mean((3, 4)).flatten(), *(torch.empty(n, n, device="meta") for n in (12, 12))),
+            (36, 4, 1, 1),
+        ),
         (lambda x: functional.interpolate(x, scale_factor=2), (3, 8, 12, 16)),
     ],
 )
