@@ -109,8 +109,11 @@ def saliency(
     classes: Classes = None,
     start: Annotated[float, typer.Option(help="Second to begin at.", min=0)] = 0.0,
     stop: Annotated[float | None, typer.Option(help="Second to end at; by default the video's end.")] = None,
-    copies: Annotated[int, typer.Option(help="Noisy copies of each clip (SmoothGrad); 1: the plain gradient.")] = 8,
-    noise: Annotated[float, typer.Option(help="Of the copies, as a share of the range of the pixels.")] = 0.15,
+    method: Annotated[
+        str, typer.Option(help="integrated: what brings the logit; smoothgrad, gradient: what would change it.")
+    ] = "integrated",
+    steps: Annotated[int, typer.Option(help="Gradients for each clip; the method gradient takes one.")] = 16,
+    noise: Annotated[float, typer.Option(help="Of smoothgrad's copies, as a share of the range of the pixels.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Of the noise.", min=0)] = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -120,10 +123,10 @@ def saliency(
     """Where in a video, and when, a class hangs on the pixels: heat over the frames, and a curve over time."""
     from pipelines.settling import download_words
     from pipelines.show import follow_waiting
-    from pipelines.visualizing import Smoothing, look_into, show_saliency
+    from pipelines.visualizing import Method, look_into, show_saliency
     from pipelines.visualizing.made import saliency_lines
 
-    smoothing = Smoothing(copies=copies, noise=noise, seed=seed)
+    how = Method(method, steps, noise, seed)
     with Meter("saliency", quiet=quiet) as meter:
         looked = look_into(backbone, weights, device=device, on_progress=download_words(follow_waiting(meter)))
         result = show_saliency(
@@ -133,7 +136,7 @@ def saliency(
             classes=classes or [],
             start_s=start,
             stop_s=stop,
-            smoothing=smoothing,
+            method=how,
             on_share=meter.show,
         )
     print_result(result, saliency_lines(result), as_json=as_json)

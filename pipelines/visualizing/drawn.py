@@ -20,9 +20,9 @@ _CELL_PX = 56  # least, of a filter
 _PANEL_PX = 224  # least, of a frame in a moving picture
 _THUMB_PX = 112  # least, of a frame in a still one
 _COLUMNS = 8  # frames in a still picture
-_LANE_PX, _AXIS_PX, _LEFT_PX, _TEXT_PX = 44, 18, 8, 12
+_LANE_PX, _AXIS_PX, _SIDE_PX, _TEXT_PX = 60, 18, 20, 12
 _DIM = (150, 150, 150)
-_CAP = 99.5  # percentile that has the strongest colour
+_CAP, _HEAT_CAP = 99.5, 99.9  # percentile that has the strongest colour, of flow and of heat
 _BLUR_PX = 1.5
 
 
@@ -98,7 +98,7 @@ class Evidence:
     def __init__(self, found: Saliency, labels: Sequence[str]) -> None:
         self._found, self._labels = found, labels
         self._heat = np.stack([_blurred(maps) for maps in found.maps])
-        self._most = [max(float(np.percentile(maps, _CAP)), 1e-30) for maps in self._heat]
+        self._most = max(float(np.percentile(np.abs(self._heat), _HEAT_CAP)), 1e-30)
         self._seen, self._curve = as_pictures(found.pixels), found.curve
 
     def frames(self) -> Iterator[Picture]:
@@ -121,26 +121,21 @@ class Evidence:
 
     def _panels(self, number: int) -> list[Picture]:
         picture = self._seen[number]
-        heats = zip(self._heat[:, number], self._most, strict=True)
-        return [picture, *(_heated(picture, heat / most) for heat, most in heats)]
+        return [picture, *(_heated(picture, heat / self._most) for heat in self._heat[:, number])]
 
     def _strip(self, width: int) -> Picture:
-        """A lane for each class: saliency filled, the probability as a line over it; seconds below."""
+        """A lane for each class: what it hangs on filled, its probability as a line from 0 to 1; seconds below."""
         canvas = Image.new("RGB", (width, _LANE_PX * len(self._labels) + _AXIS_PX), GROUND)
         draw, font = ImageDraw.Draw(canvas), font_of(_TEXT_PX)
-        most = max(float(self._curve.max()), 1e-30)
+        least, most = min(0.0, float(self._curve.min())), max(0.0, float(self._curve.max()), 1e-30)
         xs = [self._x(second, width) for second in self._found.second]
         for lane, label in enumerate(self._labels):
-            floor, high, colour = (lane + 1) * _LANE_PX - 2, _LANE_PX - 6, colour_of(lane)
-            pale = tuple((3 * 255 + 2 * channel) // 5 for channel in colour)
-            heights = [floor - round(high * value) for value in (self._curve[lane] / most).tolist()]
-            filled = [(xs[0], floor), *zip(xs, heights, strict=True), (xs[-1], floor)]
-            draw.polygon(filled, fill=pale)
-            said = [floor - round(high * value) for value in self._found.probability[lane].tolist()]
-            if len(xs) > 1:
-                draw.line(list(zip(xs, said, strict=True)), fill=colour, width=2)
-            draw.line((xs[0], floor, xs[-1], floor), fill=_DIM)
-            draw.text((_LEFT_PX + 2, floor - high), label, fill=INK, font=font)
+            top, floor = lane * _LANE_PX + _TEXT_PX + 6, (lane + 1) * _LANE_PX - 2
+            zero = floor + round((floor - top) * least / (most - least))
+            heights = [zero - round((floor - top) * value / (most - least)) for value in self._curve[lane].tolist()]
+            said = [zero - round((zero - top) * value) for value in self._found.probability[lane].tolist()]
+            self._lane(draw, xs, zero, heights, said, colour_of(lane))
+            draw.text((_SIDE_PX, top - _TEXT_PX // 2 - 2), label, fill=INK, font=font, anchor="lm")
         first_s, last_s = self._found.second[0], self._found.second[-1]
         for second in tick_seconds(float(last_s), most=max(2, width // 70)):
             if first_s <= second <= last_s:
@@ -148,10 +143,25 @@ class Evidence:
                 draw.text(at, clock(second).removesuffix(".0"), fill=_DIM, font=font, anchor="mm")
         return np.asarray(canvas)
 
+    def _lane(
+        self,
+        draw: ImageDraw.ImageDraw,
+        xs: list[int],
+        zero: int,
+        heights: list[int],
+        said: list[int],
+        colour: tuple[int, int, int],
+    ) -> None:
+        pale = tuple((3 * 255 + 2 * channel) // 5 for channel in colour)
+        draw.polygon([(xs[0], zero), *zip(xs, heights, strict=True), (xs[-1], zero)], fill=pale)
+        if len(xs) > 1:
+            draw.line(list(zip(xs, said, strict=True)), fill=colour, width=2)
+        draw.line((xs[0], zero, xs[-1], zero), fill=_DIM)
+
     def _x(self, second: float, width: int) -> int:
         first_s, last_s = self._found.second[0], self._found.second[-1]
         share = float(second - first_s) / max(float(last_s - first_s), 1e-9)
-        return _LEFT_PX + round(share * (width - 2 * _LEFT_PX))
+        return _SIDE_PX + round(share * (width - 2 * _SIDE_PX))
 
     def _marked(self, strip: Picture, numbers: Sequence[int]) -> Picture:
         marked = strip.copy()
@@ -184,11 +194,12 @@ def _blurred(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _heated(picture: Picture, heat: NDArray[np.float32]) -> Picture:
-    """``picture`` in dark grey with ``heat`` (H, W), 0..1 and above, in the colours of fire."""
+    """``picture`` in dark grey with ``heat`` (H, W), -1..1 and beyond: fire above 0, and ice below."""
     import matplotlib as mpl
 
-    share = heat.clip(0, 1)[..., None]
+    share = np.abs(heat).clip(0, 1)
+    fire = np.asarray(mpl.colormaps["inferno"](share))[..., :3] * 255
+    coloured = np.where(heat[..., None] >= 0, fire, fire[..., ::-1])
     grey = picture.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.6
-    fire = np.asarray(mpl.colormaps["inferno"](share[..., 0]))[..., :3] * 255
-    mixed: Picture = (grey * (1 - share) + fire * share).round().astype(np.uint8)
+    mixed: Picture = (grey * (1 - share[..., None]) + coloured * share[..., None]).round().astype(np.uint8)
     return mixed

@@ -16,7 +16,7 @@ from pipelines.visualizing.drawn import Evidence, filter_grid, filter_slices, ma
 from pipelines.visualizing.filters import filter_pictures, first_filters
 from pipelines.visualizing.maximizing import Ascent, Maximised, maximise
 from pipelines.visualizing.networks import Looked
-from pipelines.visualizing.saliency import Smoothing, video_saliency
+from pipelines.visualizing.saliency import Method, video_saliency
 from pipelines.visualizing.written import check_ending, write_moving, write_picture
 
 OnShare = Callable[[float, str], None]  # share of the work that is done, and what is being done
@@ -166,11 +166,13 @@ def maximised_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """What people read of `show_maximised`."""
     yield f"{result['output']}: {len(result['clips'])} clips"
     for each in result["clips"]:
+        x, y = each["motion_px"] or (0.0, 0.0)
+        moves = f", moves by {x:+.2f}, {y:+.2f} px" if each["motion_px"] else ""
         yield (
             f"  {each['class']}, temporal smoothness {each['temporal_smoothness']:g}: "
             f"logit {each['start_logit']:.2f} -> {each['logit']:.2f}, "
             f"probability {each['start_probability']:.3f} -> {each['probability']:.3f}, "
-            f"from frame to frame {255 * each['temporal_difference']:.1f} of 255"
+            f"changes by {255 * each['temporal_difference']:.1f} of 255 a frame{moves}"
         )
 
 
@@ -182,7 +184,7 @@ def show_saliency(
     classes: Sequence[str] = (),
     start_s: float = 0.0,
     stop_s: float | None = None,
-    smoothing: Smoothing | None = None,
+    method: Method | None = None,
     on_share: OnShare = _nobody,
 ) -> dict[str, Any]:
     """Write what classes hang on in a video: moving with every frame (.gif, .mp4, .webm), or eight of them (.png).
@@ -194,7 +196,7 @@ def show_saliency(
         classes: names or numbers; by default the class that the network finds most probable over the stretch.
         start_s: of the stretch, from the video's first displayed frame on.
         stop_s: its end; by default the video's.
-        smoothing: of gradients.
+        method: how it is told.
         on_share: is told the share that is done.
 
     Returns:
@@ -207,14 +209,14 @@ def show_saliency(
     """
     check_ending(output)
     check_is_other(output, video)
-    smoothing = smoothing or Smoothing()
+    method = method or Method()
     found = video_saliency(
         looked,
         video,
         [looked.number(text) for text in classes],
         start_s=start_s,
         stop_s=stop_s,
-        smoothing=smoothing,
+        method=method,
         on_clip=lambda done, whole: on_share(done / whole, f"{done} of {whole} clips"),
     )
     labels = [looked.label(number) for number in found.classes]
@@ -228,8 +230,7 @@ def show_saliency(
         "video": without_secrets(video),
         "backbone": looked.backbone.name,
         "weights_sha256": looked.backbone.weights_sha256,
-        "method": "gradient" if smoothing.copies == 1 else "smoothgrad",
-        "settings": asdict(smoothing),
+        "method": asdict(method),
         "second": found.second.tolist(),
         "classes": [
             {"class": label, "number": number, "saliency": curve.tolist(), "probability": said.tolist()}
@@ -258,8 +259,8 @@ def _label(name: str, weight: float, found: Maximised) -> str:
     return f"{name}, {weight:g}: logit {found.logit:.1f}"
 
 
-def _figures(found: Maximised) -> dict[str, float]:
-    names = ("logit", "probability", "start_logit", "start_probability", "temporal_difference")
+def _figures(found: Maximised) -> dict[str, Any]:
+    names = ("logit", "probability", "start_logit", "start_probability", "temporal_difference", "motion_px")
     return {name: getattr(found, name) for name in names}
 
 

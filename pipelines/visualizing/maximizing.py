@@ -15,6 +15,7 @@ from torch import Tensor
 from extract.errors import UsageError
 from pipelines.visualizing.networks import Looked
 
+_SOFT_PX = 2.0  # before its motion is measured, a clip is blurred, so that gradients reach as far as it moves
 OnStep = Callable[[int, float], None]  # steps done, the logit before the last of them
 
 
@@ -73,6 +74,8 @@ class Maximised:
         start_logit: of what it began with, with its noise.
         start_probability: likewise.
         temporal_difference: mean absolute difference of neighbours along time, in 0..1.
+        motion_px: (x, y) by which the whole picture moves from frame to frame on average, in pixels, to the right and
+            down; None where the clip is flow, or one frame.
     """
 
     pixels: NDArray[np.uint8]
@@ -81,6 +84,7 @@ class Maximised:
     start_logit: float
     start_probability: float
     temporal_difference: float
+    motion_px: tuple[float, float] | None
 
 
 def maximise(
@@ -121,7 +125,7 @@ def maximise(
     end, first = looked.answer(pixels / 255, number), looked.answer(began, number)
     difference = pixels.diff(dim=1).abs().mean().item() / 255 if len(pixels[0]) > 1 else 0.0
     shown = pixels.byte().permute(1, 2, 3, 0).contiguous().numpy()
-    return Maximised(shown, *end, *first, difference)
+    return Maximised(shown, *end, *first, difference, None if looked.is_flow else whole_motion_px(shown))
 
 
 def penalty(clip: Tensor, still: Tensor, ascent: Ascent) -> Tensor:
@@ -143,6 +147,27 @@ def blurred(gradient: Tensor, blur_px: float) -> Tensor:
     reach = min(math.ceil(3 * blur_px), min(gradient.shape[2:]) - 1)
     soft: Tensor = gaussian_blur(gradient, [2 * reach + 1] * 2, [blur_px] * 2)
     return soft
+
+
+def whole_motion_px(frames: NDArray[np.uint8]) -> tuple[float, float] | None:
+    """The one motion (x, y) in pixels a frame that explains (T, H, W, 3) best, by least squares over all gradients.
+
+    Lucas and Kanade, "An Iterative Image Registration Technique" (IJCAI 1981), with the whole picture as the window.
+    None where nothing tells, such as a single frame.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    soft = gaussian_filter(frames.astype(np.float32), (0, _SOFT_PX, _SOFT_PX, 0))
+    if len(soft) < 2:
+        return None
+    change, between = np.diff(soft, axis=0), (soft[1:] + soft[:-1]) / 2
+    down, right = np.gradient(between, axis=(1, 2))
+    along = np.stack([right.ravel(), down.ravel()]).astype(np.float64)
+    square = along @ along.T
+    if np.linalg.matrix_rank(square) < 2:
+        return None
+    x, y = np.linalg.solve(square, -along @ change.ravel())
+    return float(x), float(y)
 
 
 def _as_clip(looked: Looked, start: NDArray[np.uint8]) -> Tensor:

@@ -1,9 +1,9 @@
-"""Which pixels of which frames a class hangs on: the gradient of its logit with respect to pixels.
+"""Which pixels of which frames a class hangs on, told by gradients of its logit with respect to pixels.
 
 N samples, K classes that are looked at, C channels, T frames, H W pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,28 +15,39 @@ from extract.errors import UsageError
 from pipelines.visualizing.clips import Samples, grid_of, read_samples
 from pipelines.visualizing.networks import Looked
 
+METHODS = ("integrated", "smoothgrad", "gradient")
 OnClip = Callable[[int, int], None]  # clips done, of so many
 
 
 @dataclass(frozen=True, slots=True)
-class Smoothing:
-    """SmoothGrad (Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017): the mean of gradients at noisy
-    copies of a clip. With one copy, which is the clip itself, the plain gradient of Simonyan et al., "Deep Inside
-    Convolutional Networks" (ICLR workshop 2014, section 3).
+class Method:
+    """How it is told what a logit hangs on.
 
     Attributes:
-        copies: how many.
-        noise: standard deviation of the noise, as a share of the range of the clip's pixels.
+        name: "integrated": how much of the logit each pixel brings, with its sign, against the same clip at rest, which
+            shows the mean of its frames all the time (Sundararajan et al., "Axiomatic Attribution for Deep Networks",
+            ICML 2017, section 3); over all pixels of a clip it sums up to the difference of the two logits.
+            "gradient": how much the logit would change with each pixel (Simonyan et al., "Deep Inside Convolutional
+            Networks", ICLR workshop 2014, section 3). "smoothgrad": the same, the mean over noisy copies of the clip
+            (Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017).
+        steps: points between rest and the clip, or noisy copies; "gradient" needs one.
+        noise: standard deviation of the noise of "smoothgrad", as a share of the range of the clip's pixels.
         seed: of the noise.
+
+    Raises:
+        UsageError: another name, or values that cannot work.
     """
 
-    copies: int = 8
+    name: str = "integrated"
+    steps: int = 16
     noise: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.copies < 1 or not 0 <= self.noise < float("inf"):
-            raise UsageError(f"{self.copies} copies with noise {self.noise}; expected at least 1, and 0 or more")
+        if self.name not in METHODS:
+            raise UsageError(f"--method {self.name}; expected one of {', '.join(METHODS)}")
+        if self.steps < 1 or not 0 <= self.noise < float("inf"):
+            raise UsageError(f"{self.steps} steps with noise {self.noise}; expected at least 1, and 0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +58,8 @@ class Saliency:
         pixels: (N, H, W, C) uint8, the frames as the network saw them.
         second: (N,) float64 of each, from the video's first displayed frame on.
         classes: numbers of K classes.
-        maps: (K, N, H, W) float32: how much the logit changes with each pixel, |gradient| with respect to pixels in
-            0..1, summed over channels; the mean over the clips that a frame is in.
+        maps: (K, N, H, W) float32, summed over channels, the mean over the clips that a frame is in: with the sign by
+            the method "integrated", the size alone by the others.
         probability: (K, N) float64, softmax, the mean over the clips that a frame is in.
     """
 
@@ -65,19 +76,40 @@ class Saliency:
         return curve
 
 
-def clip_gradient(looked: Looked, clip: NDArray[np.uint8], number: int, smoothing: Smoothing) -> NDArray[np.float32]:
-    """(T, H, W, C) uint8 -> (T, H, W, C), the gradient of the logit of class ``number``, smoothed, with its sign."""
-    random = torch.Generator().manual_seed(smoothing.seed)
+def clip_saliency(looked: Looked, clip: NDArray[np.uint8], number: int, method: Method) -> NDArray[np.float32]:
+    """What the logit of class ``number`` hangs on in ``clip`` (T, H, W, C) uint8, with its sign -> (T, H, W, C).
+
+    In logits for "integrated", in logits per range 0..1 of a pixel for the others.
+    """
     pixels = _pixels(clip)
-    spread = smoothing.noise * float(pixels.max() - pixels.min())
-    total = torch.zeros_like(pixels)
-    for _ in range(smoothing.copies):
-        copy = (
-            pixels.clone() if smoothing.copies == 1 else pixels + spread * torch.randn(pixels.shape, generator=random)
-        )
-        copy.requires_grad_()
-        total += torch.autograd.grad(looked.logits(copy[None])[0, number], copy)[0]
-    return (total / smoothing.copies).permute(1, 2, 3, 0).numpy()
+    total, count = torch.zeros_like(pixels), 0
+    for point in _points(pixels, method):
+        total += torch.autograd.grad(looked.logits(point.requires_grad_()[None])[0, number], point)[0]
+        count += 1
+    mean = total / count
+    if method.name == "integrated":
+        mean = mean * (pixels - _at_rest(pixels))
+    return mean.permute(1, 2, 3, 0).numpy()
+
+
+def _points(pixels: Tensor, method: Method) -> Iterator[Tensor]:
+    """The clips (C, T, H, W) at which gradients are taken."""
+    if method.name == "gradient":
+        yield pixels.clone()
+    elif method.name == "smoothgrad":
+        random = torch.Generator().manual_seed(method.seed)
+        spread = method.noise * float(pixels.max() - pixels.min())
+        for _ in range(method.steps):
+            yield pixels + spread * torch.randn(pixels.shape, generator=random)
+    else:
+        rest = _at_rest(pixels)
+        for step in range(method.steps):
+            yield rest + (step + 0.5) / method.steps * (pixels - rest)
+
+
+def _at_rest(pixels: Tensor) -> Tensor:
+    """(C, T, H, W) -> the mean over T at all of them."""
+    return pixels.mean(1, keepdim=True).expand_as(pixels)
 
 
 def video_saliency(
@@ -87,7 +119,7 @@ def video_saliency(
     *,
     start_s: float = 0.0,
     stop_s: float | None = None,
-    smoothing: Smoothing | None = None,
+    method: Method | None = None,
     on_clip: OnClip = lambda _done, _total: None,
 ) -> Saliency:
     """Saliency of a stretch of video, clip by clip on the backbone's own grid.
@@ -98,7 +130,7 @@ def video_saliency(
         classes: which; by default the one whose probability is highest on the mean over clips.
         start_s: from the video's first displayed frame on.
         stop_s: by default the video's end.
-        smoothing: of gradients.
+        method: how it is told.
         on_clip: called after each clip of each class.
 
     Raises:
@@ -106,7 +138,7 @@ def video_saliency(
         InputError, VideoError: the video cannot be read, or has nothing there.
     """
     samples = read_samples(path, looked.backbone.spec, start_s=start_s, stop_s=stop_s)
-    return saliency_of(looked, samples, classes, smoothing=smoothing, on_clip=on_clip)
+    return saliency_of(looked, samples, classes, method=method, on_clip=on_clip)
 
 
 def saliency_of(
@@ -114,10 +146,11 @@ def saliency_of(
     samples: Samples,
     classes: Sequence[int] = (),
     *,
-    smoothing: Smoothing | None = None,
+    method: Method | None = None,
     on_clip: OnClip = lambda _done, _total: None,
 ) -> Saliency:
     """As `video_saliency`, of samples that are read already."""
+    how = method or Method()
     clips = samples.clips(grid_of(looked.backbone.spec))
     said = np.stack([_said(looked, samples.pixels[numbers]) for numbers in clips])  # (clips, all classes)
     chosen = tuple(classes) or (int(said.mean(0).argmax()),)
@@ -130,10 +163,10 @@ def saliency_of(
     probability = np.zeros((len(chosen), len(seen)))
     for at, number in enumerate(chosen):
         for done, numbers in enumerate(clips):
-            gradient = clip_gradient(looked, samples.pixels[numbers], number, smoothing or Smoothing())
+            found = clip_saliency(looked, samples.pixels[numbers], number, how)
             unique, first = np.unique(numbers, return_index=True)  # the tail shows its last sample several times
-            once = np.add.reduceat(gradient, first, axis=0)
-            maps[at, place[unique]] += np.abs(once).sum(3)
+            once = np.add.reduceat(found, first, axis=0)
+            maps[at, place[unique]] += (once if how.name == "integrated" else np.abs(once)).sum(3)
             probability[at, place[unique]] += said[done, number]
             on_clip(at * len(clips) + done + 1, len(chosen) * len(clips))
     maps /= count[seen][None, :, None, None].astype(np.float32)

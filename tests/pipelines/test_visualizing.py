@@ -21,14 +21,17 @@ from pipelines.visualizing.clips import Samples, clip_at, grid_of, read_samples
 from pipelines.visualizing.drawn import Evidence, as_pictures, filter_grid, filter_slices, line_over_time
 from pipelines.visualizing.filters import filter_pictures, first_filters
 from pipelines.visualizing.made import show_filters, show_maximised, show_saliency
-from pipelines.visualizing.maximizing import Ascent, maximise
+from pipelines.visualizing.maximizing import Ascent, maximise, whole_motion_px
 from pipelines.visualizing.networks import Looked
-from pipelines.visualizing.saliency import Smoothing, clip_gradient, saliency_of
+from pipelines.visualizing.saliency import Method, clip_saliency, saliency_of
 from pipelines.visualizing.written import spread, write_moving
 
 T, SIDE = 4, 16
 GREY = (0.5, 0.5, 0.5)
 CLIPS = ClipDefaults(T, 1, 2, 10.0, 64, SIDE, GREY, (0.25, 0.25, 0.25))
+
+
+GRADIENT = Method("gradient")
 
 
 class Small(Network):
@@ -170,8 +173,8 @@ def test_every_kind_of_network_has_gradients() -> None:
 def test_saliency_lies_where_the_network_looks() -> None:
     looked = Looked(backbone(OneFrame()))
     clip = np.random.default_rng(0).integers(0, 256, (T, SIDE, SIDE, 3), dtype=np.uint8)
-    for smoothing in (Smoothing(copies=1), Smoothing(copies=3)):
-        gradient = clip_gradient(looked, clip, 0, smoothing)
+    for method in (GRADIENT, Method("smoothgrad", 3), Method(steps=3)):
+        gradient = clip_saliency(looked, clip, 0, method)
         assert np.flatnonzero(np.abs(gradient).sum(axis=(1, 2, 3))).tolist() == [2]
         rows, columns = np.nonzero(np.abs(gradient[2]).sum(axis=2))
         assert (rows.max(), columns.max()) == (SIDE // 2 - 1, SIDE // 2 - 1)
@@ -180,7 +183,22 @@ def test_saliency_lies_where_the_network_looks() -> None:
     step[0, 2, 3, 4] = 1e-3
     with torch.no_grad():
         rise = (looked.logits((pixels + step)[None]) - looked.logits((pixels - step)[None]))[0, 0] / 2e-3
-    assert clip_gradient(looked, clip, 0, Smoothing(copies=1))[2, 3, 4, 0] == pytest.approx(rise.item(), rel=1e-2)
+    assert clip_saliency(looked, clip, 0, GRADIENT)[2, 3, 4, 0] == pytest.approx(rise.item(), rel=1e-2)
+
+
+def test_what_is_attributed_adds_up_to_the_logit_against_the_clip_at_rest() -> None:
+    looked = Looked(backbone())
+    clip = np.zeros((T, SIDE, SIDE, 3), np.uint8)
+    clip[1] = 255
+    pixels = torch.from_numpy(clip).permute(3, 0, 1, 2).float() / 255
+    rest = pixels.mean(1, keepdim=True).expand_as(pixels)
+    difference = looked.answer(pixels, 1)[0] - looked.answer(rest, 1)[0]
+    assert abs(difference) > 0.02
+    assert clip_saliency(looked, clip, 1, Method(steps=32)).sum() == pytest.approx(difference, rel=0.02)
+    still = np.repeat(clip[:1], T, axis=0)
+    assert np.abs(clip_saliency(looked, still, 1, Method(steps=2))).max() < 1e-6
+    with pytest.raises(UsageError, match="--method gradients; expected one of integrated, smoothgrad, gradient"):
+        Method("gradients")
 
 
 def test_saliency_over_a_video_is_the_mean_of_its_clips() -> None:
@@ -192,13 +210,13 @@ def test_saliency_over_a_video_is_the_mean_of_its_clips() -> None:
         [2, 3, 4, 5],
         [4, 5, 6, 6],
     ]
-    found = saliency_of(looked, samples, (0, 1), smoothing=Smoothing(copies=1))
+    found = saliency_of(looked, samples, (0, 1), method=GRADIENT)
     assert [np.flatnonzero(curve).tolist() for curve in found.curve] == [[2, 4, 6]] * 2  # the third frame of each clip
-    alone = np.abs(clip_gradient(looked, frames[2:6], 1, Smoothing(copies=1))).sum()
+    alone = np.abs(clip_saliency(looked, frames[2:6], 1, GRADIENT)).sum()
     assert found.curve[1, 4] == pytest.approx(alone / 2, rel=1e-5)  # one of the two clips that frame 4 is in sees it
     assert found.curve[1, 6] > 0
     np.testing.assert_allclose(found.probability.sum(0), 1)
-    best = saliency_of(looked, samples, smoothing=Smoothing(copies=1)).classes
+    best = saliency_of(looked, samples, method=GRADIENT).classes
     assert best == (int(found.probability.mean(1).argmax()),)
 
 
@@ -273,7 +291,7 @@ def test_files_are_what_their_endings_say(tmp_path: Path, video: Path) -> None:
             ("throw", 0),
             ("throw", 10),
         ]
-        shown = show_saliency(looked, str(video), saliency, classes=("throw",), stop_s=0.8, smoothing=Smoothing(1))
+        shown = show_saliency(looked, str(video), saliency, classes=("throw",), stop_s=0.8, method=GRADIENT)
         assert len(shown["classes"][0]["saliency"]) == len(shown["second"]) == 8
     with Image.open(tmp_path / "filters.gif") as gif:
         assert (gif.n_frames, gif.info["loop"], gif.info["duration"]) == (3, 0, 250)  # type: ignore[attr-defined]
@@ -292,7 +310,7 @@ def test_files_are_what_their_endings_say(tmp_path: Path, video: Path) -> None:
 def test_the_curve_stands_over_its_second() -> None:
     looked = Looked(backbone(OneFrame()))
     samples = Samples(np.zeros((40, SIDE, SIDE, 3), np.uint8), np.arange(40) / 10, (0,))
-    found = saliency_of(looked, samples, (0,), smoothing=Smoothing(1))
+    found = saliency_of(looked, samples, (0,), method=GRADIENT)
     flat = found.maps * 0
     flat[0, 20] = 1  # one frame of 40
     frames = list(Evidence(replace(found, maps=flat), ["jump"]).frames())
@@ -324,6 +342,16 @@ def test_flow_is_shown_in_the_colours_of_its_directions() -> None:
     assert as_pictures(found.pixels).shape == (T, SIDE, SIDE, 3)
 
 
+def test_the_motion_of_a_whole_clip() -> None:
+    texture = (
+        np.random.default_rng(0).integers(0, 256, (24, 24, 3)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+    )
+    frames = np.stack([np.roll(texture, (t, -t), axis=(0, 1)) for t in range(6)])  # to the left and down
+    assert whole_motion_px(frames) == pytest.approx((-1, 1), abs=0.15)
+    assert whole_motion_px(frames[:1]) is None
+    assert whole_motion_px(frames * 0) is None
+
+
 def test_small_arithmetic() -> None:
     assert spread(3, 8) == [0, 1, 2]
     assert spread(16, 4) == [0, 5, 10, 15]
@@ -347,7 +375,7 @@ def test_the_command(tmp_path: Path, video: Path) -> None:
     made = invoked("maximize", "tiny_r2plus1d", "-o", tmp_path / "m.png", *options)
     (clip,) = made["clips"]  # type: ignore[misc]
     assert clip["logit"] > clip["start_logit"]
-    seen = invoked("saliency", video, "--stop", 1, "--copies", 1, "-o", tmp_path / "s.png", "-q")
-    assert (seen["method"], len(seen["second"])) == ("gradient", 10)  # type: ignore[arg-type]
+    seen = invoked("saliency", video, "--stop", 1, "--method", "gradient", "-o", tmp_path / "s.png", "-q")
+    assert (seen["method"]["name"], len(seen["second"])) == ("gradient", 10)  # type: ignore[index, arg-type]
     said = CliRunner().invoke(app, ["visualize", "filters", "tiny_r2plus1d", "-o", str(tmp_path / "g.png")])
     assert "--over-time shows them together with stem.2.0" in said.stdout.replace("\n", " ")
