@@ -121,19 +121,24 @@ def widened(span: ClipSpan | None) -> ClipSpan | None:
 
 
 def boxed_clips(
-    reader: VideoReader | IsolatedReader, recipe: Recipe, boxes: Boxes, span: ClipSpan | None = None
+    reader: VideoReader | IsolatedReader,
+    recipe: Recipe,
+    boxes: Boxes,
+    span: ClipSpan | None = None,
+    *,
+    device: str = "cpu",
 ) -> Generator[BoxedClip, None, ReadTo]:
     """The clips from which ``boxes`` are read, each with its own: those whose middle is nearest, of two the earlier.
 
     Of ``span`` alone, where there is one; ``reader`` reads `widened` of it. The boxes of consecutive spans are those
-    of the whole video. Errors as `extract.clipping.clips_of`.
+    of the whole video. ``device`` and errors as `extract.clipping.clips_of`.
     """
     first = 0 if span is None else span.first
     stop = math.inf if span is None or span.stop is None else span.stop
     wide = widened(span)
     number, at, inside_s = (0 if wide is None else wide.first) - 1, 0, []
     before: Clip | None = None
-    reading = clips_of(reader, recipe, wide)
+    reading = clips_of(reader, recipe, wide, device=device)
     while True:
         try:
             clip = next(reading)

@@ -76,7 +76,7 @@ def _decoded(setup: Setup, task: Task, most: int) -> tuple[list[Clip], float, fl
     clips: list[Clip] = []
     with decoding_process().open_video(task.path, **reading_options(setup.recipe, setup.decoder)) as reader:
         opened = time.perf_counter()
-        for clip in islice(clips_of(reader, setup.recipe), most):
+        for clip in islice(clips_of(reader, setup.recipe, device=setup.device), most):
             clips.append(clip)
             if time.perf_counter() - opened > _SAMPLE_S:
                 break

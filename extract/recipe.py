@@ -8,12 +8,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from extract.flow import FlowSettings
 
 FORMAT_VERSION = 1
 OWN_FEATURES = "features"  # in place of a layer's name: the input of the backbone's last linear layer
 
 Positive = Annotated[int, Field(ge=1)]
+Colours = tuple[float, float, float] | tuple[float, float]  # per channel: of colours, or of flow
 
 
 class RoiPooling(BaseModel):
@@ -40,6 +43,8 @@ class Recipe(BaseModel):
     ``short_side_px``: the shorter display side after resizing; ``crop_px``: side of the centre crop, None for whole
     frames. ``mean`` and ``std`` are in units of the 0..1 pixel range, in the order of ``colour``. With ``roi``, and
     ``pooling`` "roi", features are of boxes and not of clips; without, the recipe's JSON has no such key.
+    ``flow``: clips are of optical flow, to the right and down, and ``mean`` and ``std`` have two values; without, of
+    RGB frames.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,13 +63,22 @@ class Recipe(BaseModel):
     resize_kernel: str
     tail: Literal["pad-last-frame"] = "pad-last-frame"
     colour: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colours
+    std: Colours
     precision: Literal["fp32", "bf16", "fp16"]
     pooling: Literal["global-mean", "network", "roi"] = "global-mean"
     roi: RoiPooling | None = None
-    flow: None = None
+    flow: FlowSettings | None = None
     stored_dtype: Literal["float16", "float32"] = "float16"
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> "Recipe":
+        channels = 3 if self.flow is None else 2
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                what = "RGB" if self.flow is None else "optical flow"
+                raise ValueError(f"{name} has {len(values)} values; clips of {what} need {channels}")
+        return self
 
     def as_dict(self) -> dict[str, object]:
         """The recipe as plain JSON values."""

@@ -18,6 +18,7 @@ from extract.boxes import Boxes, ReadTo, box_features, boxed_clips, joined, wide
 from extract.clipping import ClipSpan, SeamError, clips_of, reading_options
 from extract.engine import ClipInput, Engine
 from extract.errors import MachineError, UsageError, VideoError
+from extract.flow import flow_library
 from extract.prefetch import Prefetch
 from extract.recipe import OWN_FEATURES, Recipe
 from extract.store import FeatureStore, Receipt, Span, UnstorableError, VideoFeatures
@@ -277,7 +278,7 @@ def _engine(recipe: Recipe, weights: str, device: str, engine: str, threads: int
 def clips_ahead(recipe: Recipe) -> int:
     """How many decoded clips may wait for the backbone."""
     frame_px = 2 * recipe.short_side_px**2 if recipe.crop_px is None else recipe.crop_px**2
-    return max(1, min(48, _AHEAD_BYTES // (3 * recipe.clip_frames * frame_px)))
+    return max(1, min(48, _AHEAD_BYTES // (len(recipe.mean) * recipe.clip_frames * frame_px)))
 
 
 def _read_all(setup: Setup, readings: list[_Reading]) -> Iterator[tuple[_Reading, NDArray[np.uint8]]]:
@@ -303,18 +304,16 @@ def _read(setup: Setup, reading: _Reading) -> Iterator[NDArray[np.uint8]]:
     with decoding_process().open_video(task.path, **options) as reader:
         reading.info = reader.info
         if task.boxes is None:
-            reading.end = yield from _read_clips(reader, setup.recipe, reading)
+            reading.end = yield from _read_clips(reader, setup, reading)
         else:
-            reading.end = yield from _read_boxes(reader, setup.recipe, reading, task.boxes)
+            reading.end = yield from _read_boxes(reader, setup, reading, task.boxes)
         reading.report = reader.report
     if not reading.end.clips and task.span is None:
         raise VideoError(task.path, "no_frames", "no frame could be decoded")
 
 
-def _read_clips(
-    reader: IsolatedReader, recipe: Recipe, reading: _Reading
-) -> Generator[NDArray[np.uint8], None, ReadTo]:
-    clips = clips_of(reader, recipe, reading.task.span)
+def _read_clips(reader: IsolatedReader, setup: Setup, reading: _Reading) -> Generator[NDArray[np.uint8], None, ReadTo]:
+    clips = clips_of(reader, setup.recipe, reading.task.span, device=setup.device)
     while True:
         try:
             clip = next(clips)
@@ -326,9 +325,9 @@ def _read_clips(
 
 
 def _read_boxes(
-    reader: IsolatedReader, recipe: Recipe, reading: _Reading, boxes: Boxes
+    reader: IsolatedReader, setup: Setup, reading: _Reading, boxes: Boxes
 ) -> Generator[NDArray[np.uint8], None, ReadTo]:
-    clips = boxed_clips(reader, recipe, boxes, reading.task.span)
+    clips = boxed_clips(reader, setup.recipe, boxes, reading.task.span, device=setup.device)
     while True:
         try:
             boxed = next(clips)
@@ -421,6 +420,7 @@ def _provenance(setup: Setup, reading: _Reading, info: VideoInfo, report: ReadRe
         "warnings": list(report.warnings),
         "decoder": report.decoder,
         "decoder_library": report.library,
+        **({} if setup.recipe.flow is None else {"flow_library": flow_library(setup.recipe.flow)}),
         "engine": _engine_name(setup.engine),
         "weights": without_secrets(setup.weights),
         "device": _device_name(setup.device),

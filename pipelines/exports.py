@@ -176,7 +176,7 @@ def _native_rate(sequence: FeatureSequence, grid: ClipGrid) -> float:
     if last:
         samples, seconds = last * grid.hop, float(sequence.start_s[last] - sequence.start_s[0])
     else:
-        samples = (int(sequence.real_frames[0]) - 1) * grid.frame_stride + 1
+        samples = (max(1, int(sequence.real_frames[0])) - 1) * grid.frame_stride + 1
         seconds = float(sequence.stop_s[0] - sequence.start_s[0])
     if seconds <= 0:
         raise IrregularGridError(f"its clips take {seconds} s; expected that they follow each other in time")

@@ -175,6 +175,7 @@ def options_of(run: Run, **options: Any) -> Options:  # noqa: ANN401 - those of 
     return replace(
         Options(**same),
         layer=None if recipe.layer == OWN_FEATURES else recipe.layer,
+        flow=None if recipe.flow is None else recipe.flow.method,
         short_side=recipe.short_side_px,
         crop=recipe.crop_px,
         weights=weights,

@@ -78,7 +78,7 @@ def stream_predictions(
     setup = _setup(trained, options, on_wait)
     on_wait("loading the network", None)
     said = _Said(trained, setup, least, str(source))
-    return _segments(trained, said, setup.recipe, str(source), idle_s, on_end)
+    return _segments(trained, said, setup, str(source), idle_s, on_end)
 
 
 def _check(run: Run) -> None:
@@ -121,12 +121,12 @@ class _End(NamedTuple):
 
 
 def _segments(
-    run: Run, said: "_Said", recipe: Recipe, source: str, idle_s: float, on_end: OnEnd
+    run: Run, said: "_Said", setup: Setup, source: str, idle_s: float, on_end: OnEnd
 ) -> Generator[Ended, None, None]:
     with Feed(source, idle_s) as feed, _ended_by_interrupt(feed) as interrupted:
-        pieces = _pieces(feed, recipe)
+        pieces = _pieces(feed, setup)
         try:
-            with closing(pieces), Prefetch(pieces, clips_ahead(recipe)) as decoding, ExitStack() as stack:
+            with closing(pieces), Prefetch(pieces, clips_ahead(setup.recipe)) as decoding, ExitStack() as stack:
                 stack.callback(feed.end)  # the thread that decodes shall not wait for more
                 for batch in decoding.batches(said.batch):
                     clips = [piece for piece in batch if isinstance(piece, Clip)]
@@ -143,10 +143,10 @@ def _segments(
         raise KeyboardInterrupt
 
 
-def _pieces(feed: Feed, recipe: Recipe) -> Generator[Clip | _End, None, None]:
-    options = reading_options(recipe, "pyav")
+def _pieces(feed: Feed, setup: Setup) -> Generator[Clip | _End, None, None]:
+    options = reading_options(setup.recipe, "pyav")
     with follow_video(feed, fps=options["fps"], short_side=options["short_side"]) as reader:
-        yield from clips_of(reader, recipe)
+        yield from clips_of(reader, setup.recipe, device=setup.device)
         report = reader.report
         if report.display_end_s is None:
             raise VideoError(feed.name, "no_frames", "no frame could be decoded")

@@ -116,8 +116,7 @@ def _keep(path: Path, answer: dict[str, object]) -> None:
 
 def _tried(backbone: Backbone, given: ClipInput, precision: Precision, threads: int) -> dict[str, float]:
     """Seconds per clip of each engine whose features are right; of torch in any case."""
-    shape = (threads, given.frames, given.side_px, given.side_px, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, given.blank(threads).shape, np.uint8)
     with torch.inference_mode():
         wanted = ClipModel(backbone, given).eval()(torch.from_numpy(noise[:1])).numpy()
     found = {"torch": _seconds(Engine(backbone, given, precision=precision, threads=threads), noise)}

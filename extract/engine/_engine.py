@@ -4,7 +4,7 @@ On a CPU each clip passes through the network alone, in one thread; several thre
 its features are equal to the last bit whichever clips stand beside it, and for any number of threads and workers.
 (Operators that share one clip among threads, or take several clips, add up in an order that depends on how many.)
 A GPU computes batches of one fixed shape, the last filled up with zeros.
-B clips, T frames, H W pixels, D features; with maps asked for (`ClipInput`), features are (D, H', W') each.
+B clips, T frames, C channels, H W pixels, D features; with maps asked for (`ClipInput`), features are (D, H', W') each.
 """
 
 import copy
@@ -73,10 +73,10 @@ class Engine:
         else:
             self._compute = _in_torch(backbone, given, engine, device, precision)
         if engine == "compile":  # by the first clips; not in several threads at once
-            self.features(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
+            self.features(given.blank(1))
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, T, H, W, 3) uint8 RGB, B at least 1 -> (B, D) float32, or maps (B, D, H', W').
+        """(B, T, H, W, C) uint8, RGB or optical flow, B at least 1 -> (B, D) float32, or maps (B, D, H', W').
 
         Where the memory is too small, fewer clips at a time are tried, down to one; and so from then on.
 
@@ -104,7 +104,7 @@ class Engine:
         return np.concatenate(list(self._pool.map(self._compute, units)))[: len(clips)]
 
     def _unit_of(self, shape: tuple[int, ...]) -> int:
-        """Clips of (…, H, W, 3) that pass through together: fewer where whole frames are longer than high."""
+        """Clips of (…, H, W, C) that pass through together: fewer where whole frames are longer than high."""
         return max(1, self._unit * self._side_px**2 // (shape[-3] * shape[-2]))
 
     def _halve(self) -> None:
@@ -119,7 +119,7 @@ class Engine:
         self.batch = self._unit * self._callers
 
     def run(self, clips: Iterable[tuple[Key, NDArray[np.uint8]]]) -> Iterator[list[tuple[Key, NDArray[np.float32]]]]:
-        """Features (D,) of each clip (T, H, W, 3), batch by batch, under the clip's own key, in order.
+        """Features (D,) of each clip (T, H, W, C), batch by batch, under the clip's own key, in order.
 
         A batch holds clips of one size.
         """

@@ -7,12 +7,15 @@ import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extract.backbones import Backbone
 from extract.backbones.backbone import layer_features
+from extract.recipe import Colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,9 @@ class ClipInput:
     Attributes:
         frames: T.
         side_px: H and W; with ``maps``, the smaller of the two.
-        mean: per channel of ``colour``, of pixels in 0..1.
+        mean: per channel of ``colour``, of pixels in 0..1; of optical flow two.
         std: as ``mean``.
-        colour: "rgb", or "bgr" for networks that were trained on it; clips are always RGB.
+        colour: "rgb", or "bgr" for networks that were trained on it; clips are always RGB, or flow.
         layer: None for the network's own features, else a module's name (see `Backbone.features`).
         maps: clips are whole frames, of any width and height, and what is asked is the mean over time of the
             network's last maps, (B, D, H', W'), for boxes to be read from.
@@ -32,11 +35,15 @@ class ClipInput:
 
     frames: int
     side_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colours
+    std: Colours
     colour: str = "rgb"
     layer: str | None = None
     maps: bool = False
+
+    def blank(self, clips: int) -> NDArray[np.uint8]:
+        """So many black clips, (B, T, H, W, C) uint8."""
+        return np.zeros((clips, self.frames, self.side_px, self.side_px, len(self.mean)), np.uint8)
 
 
 class ClipModel(nn.Module):
@@ -49,12 +56,12 @@ class ClipModel(nn.Module):
         super().__init__()
         self.network, self._layer, self._flip = backbone.network, given.layer, given.colour == "bgr"
         self._maps = given.maps
-        mean, std = torch.tensor(given.mean).view(1, 3, 1, 1, 1), torch.tensor(given.std).view(1, 3, 1, 1, 1)
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (given.mean, given.std))
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(B, T, H, W, 3) uint8 RGB -> (B, D), or maps as `ClipInput` says."""
+        """(B, T, H, W, C) uint8 -> (B, D), or maps as `ClipInput` says."""
         x = clips.permute(0, 4, 1, 2, 3).float()
         x = torch.addcmul(self.shift, x.flip(1) if self._flip else x, self.scale)
         if self._maps:

@@ -39,7 +39,7 @@ def precisions() -> tuple[str, ...]:
 def compiled(
     backbone: Backbone, given: ClipInput, precision: str, threads: int
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """A function from one clip, (1, T, H, W, 3) uint8 RGB, to (1, D) float32.
+    """A function from one clip, (1, T, H, W, C) uint8, to (1, D) float32.
 
     Up to ``threads`` threads may call it at once. Each call computes in one thread (a stream of OpenVINO's).
     """
@@ -60,7 +60,7 @@ def compiled(
 
     # Alone: OpenVINO's bindings make tables at their first use, and two threads that do so at once wait for each other
     # for ever (one has the table's lock, the other Python's).
-    compute(np.zeros((1, given.frames, given.side_px, given.side_px, 3), np.uint8))
+    compute(given.blank(1))
     return compute
 
 
@@ -94,7 +94,7 @@ def _converted(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-    clips = torch.zeros(1, given.frames, given.side_px, given.side_px, 3, dtype=torch.uint8)
+    clips = torch.from_numpy(given.blank(1))
     with torch.no_grad(), _unlogged():
         program = torch.export.export(ClipModel(backbone, given).eval(), (clips,), strict=False)
         decoder = TorchFXPythonDecoder.from_exported_program(program)  # read, but not held, by the frontend

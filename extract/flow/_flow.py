@@ -6,6 +6,7 @@ T frames, H W pixels.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, partial
+from importlib.metadata import version
 from itertools import pairwise
 from types import ModuleType
 from typing import TypeAlias
@@ -92,6 +93,13 @@ def fetch_weights(settings: FlowSettings, *, on_progress: Progress = say_nothing
     """Download what the method needs, where it is not there yet; ``on_progress`` as of `extract.download.fetch`."""
     if settings.method in RAFT_FILES:
         _raft_file(settings, on_progress)
+
+
+def flow_library(settings: FlowSettings) -> str:
+    """What computes it, with its version: of another one, flow may differ in its last digits."""
+    if settings.method in RAFT_FILES:
+        return f"torchvision {version('torchvision')}"
+    return f"opencv {_opencv().__version__}"
 
 
 def _margins(length: int, least: int, step: int) -> tuple[int, int]:

@@ -47,6 +47,10 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Engine = Annotated[str, typer.Option(help="auto, torch, compile or openvino.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Decoder = Annotated[str, typer.Option(help="auto, pyav, decord, torchcodec or torchcodec:cuda.")]
+Flow = Annotated[
+    str | None,
+    typer.Option(help="Optical flow for a backbone that reads it: dis, tvl1 (its own), raft_large or raft_small."),
+]
 Boxes = Annotated[
     Path | None,
     typer.Option(help="People: a csv file of video, second, x1, y1, x2, y2. A row of features for each of them."),

@@ -47,7 +47,7 @@ CHANGES: dict[str, Any] = {
     "flow": "raft",
     "stored_dtype": "float32",
 }
-FIXED = {"tail", "colour", "pooling", "flow"}  # one value each today
+FIXED = {"tail", "colour", "pooling", "flow"}  # one value each today, or, of flow, with two channels alone
 ROI = {"stride_px": 32, "aligned": True}
 
 
@@ -103,6 +103,36 @@ def test_features_of_boxes_are_another_recipe_and_say_how_they_are_pooled() -> N
     assert [line.partition(":")[0] for line in lines] == ["crop_px", "pooling", "roi"]
     digests = {digest(recipe(pooling="roi", roi={**ROI, **change}).as_dict()) for change in ({}, {"aligned": False})}
     assert len(digests | {digest(recipe().as_dict())}) == 3
+
+
+def test_flow_is_another_recipe_of_two_channels() -> None:
+    two = {"mean": (0.5, 0.5), "std": (0.5, 0.5)}
+    ours = recipe(**two, flow={"method": "tvl1"})
+    assert Recipe.model_validate(json.loads(json.dumps(ours.as_dict()))) == ours
+    assert ours.as_dict()["flow"] == {
+        "method": "tvl1",
+        "bound_px": 20.0,
+        "quantisation": "uint8-nearest",
+        "weights": None,
+    }
+    lines = difference(recipe().as_dict(), ours.as_dict())
+    assert [line.partition(":")[0] for line in lines] == ["flow", "mean", "std"]
+    others = ({"method": "dis"}, {"method": "tvl1", "bound_px": 10.0}, {"method": "raft_large"})
+    assert len({digest(recipe(**two, flow=flow).as_dict()) for flow in ({"method": "tvl1"}, *others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flow": {"method": "tvl1"}}, "mean has 3 values; clips of optical flow need 2"),
+        ({"std": (0.1, 0.2)}, "std has 2 values; clips of RGB need 3"),
+        ({"flow": {"method": "farneback"}}, "flow.method\n"),
+        ({"flow": {"method": "dis", "bound": 3}}, "flow.bound\n"),
+    ],
+)
+def test_channels_and_flow_go_together(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        recipe(**changes)
 
 
 def test_difference_names_what_one_side_lacks() -> None:

@@ -125,7 +125,11 @@ def test_presets_and_layers(tmp_path: Path) -> None:
     [
         ({"preset": "thumos14"}, "--preset thumos14: tiny_r2plus1d has no such preset; it has none"),
         ({"backbone": "i3d_inception_rgb", "preset": "x"}, "it has thumos14, activitynet, video_features"),
-        ({"backbone": "i3d_inception_flow"}, "i3d_inception_flow reads optical flow"),
+        ({"flow": "dis"}, "--flow dis: tiny_r2plus1d reads RGB frames; leave out --flow"),
+        (
+            {"backbone": "i3d_inception_flow", "flow": "brox"},
+            "--flow brox: .*expected dis, tvl1, raft_large",
+        ),
         ({"backbone": "slowfast_r50_detection"}, "slowfast_r50_detection describes boxes"),
         ({"backbone": "c3d_sports1m", "crop": 100, "weights": "random:0"}, "expected clips of 16 x 112 x 112"),
         ({"backbone": "slowfast_r50_8x8", "clip_frames": 30, "weights": "random:0"}, "a multiple of alpha = 4"),

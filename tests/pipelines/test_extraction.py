@@ -131,10 +131,12 @@ def test_creation_cut_short_is_no_obstacle(archive: Path, tmp_path: Path) -> Non
 def test_an_unforeseen_error_in_one_video_does_not_stop_the_others(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sometimes(reader: VideoReader, recipe: Recipe, span: ClipSpan | None) -> Generator[Clip, None, bool]:
+    def sometimes(
+        reader: VideoReader, recipe: Recipe, span: ClipSpan | None, *, device: str
+    ) -> Generator[Clip, None, bool]:
         if reader.info.path.endswith("same.mp4"):
             raise ZeroDivisionError("strange file")
-        return (yield from clips_of(reader, recipe, span))
+        return (yield from clips_of(reader, recipe, span, device=device))
 
     monkeypatch.setattr("extract.worker.clips_of", sometimes)
     store, summary = run_extraction(archive / "a", tmp_path / "f.zarr", options=Options())
