@@ -193,11 +193,14 @@ def _check_inputs(options: Options, spec: BackboneSpec) -> None:
 
 
 def _flow(options: Options, spec: BackboneSpec) -> FlowSettings | None:
-    """What the backbone reads in place of RGB frames; by default TV-L1, which published networks were trained on."""
+    """What the backbone reads in place of RGB: by default that of its training, TV-L1 where its weights do not say."""
     if options.flow is not None and options.flow not in METHODS:
         raise UsageError(f"--flow {options.flow}: there is no such method; expected {', '.join(METHODS)}")
     if spec.channels != 3:
-        return FlowSettings.model_validate({"method": options.flow or "tvl1"})
+        trained = spec.flow or FlowSettings(method="tvl1")
+        if options.flow in (None, trained.method):
+            return trained
+        return FlowSettings.model_validate({"method": options.flow, "bound_px": trained.bound_px})
     if options.flow is not None:
         raise UsageError(
             f"--flow {options.flow}: {options.backbone} reads RGB frames; leave out --flow, or take a backbone of"

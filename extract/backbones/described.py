@@ -12,14 +12,19 @@ from safetensors import SafetensorError, safe_open
 from extract.backbones.network import Network
 from extract.backbones.spec import BackboneSpec, ClipDefaults
 from extract.errors import InputError
+from extract.flow import FlowSettings
 
 _KEY = "untrimmed"
 
 
-def described_bytes(network: Network, *, name: str, clips: ClipDefaults, classes: Sequence[str]) -> bytes:
-    """What `load_backbone` reads as ``weights``, and knows ``clips`` and ``classes`` from."""
+def described_bytes(
+    network: Network, *, name: str, clips: ClipDefaults, classes: Sequence[str], flow: FlowSettings | None = None
+) -> bytes:
+    """What `load_backbone` reads as ``weights``, and knows ``clips``, ``classes`` and ``flow`` from."""
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    about = {"backbone": name, "clips": asdict(clips), "classes": list(classes)}
+    about: dict[str, Any] = {"backbone": name, "clips": asdict(clips), "classes": list(classes)}
+    if flow is not None:
+        about["flow"] = flow.model_dump()
     return safetensors.torch.save(state, {_KEY: json.dumps(about)})
 
 
@@ -30,7 +35,7 @@ def backbone_in(path: Path) -> str | None:
 
 
 def described(name: str, spec: BackboneSpec, path: Path) -> BackboneSpec:
-    """``spec`` with the clips and classes that the weights ``path`` name, if they do.
+    """``spec`` with the clips, classes and flow that the weights ``path`` name, if they do.
 
     Raises:
         InputError: they are weights of another backbone.
@@ -46,7 +51,11 @@ def described(name: str, spec: BackboneSpec, path: Path) -> BackboneSpec:
         key: tuple(value) if isinstance(value, list) else value for key, value in about["clips"].items()
     }
     return replace(
-        spec, clips=ClipDefaults(**clips), classes=tuple(about["classes"]), source="trained by `untrimmed pretrain`"
+        spec,
+        clips=ClipDefaults(**clips),
+        classes=tuple(about["classes"]),
+        flow=FlowSettings(**about["flow"]) if "flow" in about else None,
+        source="trained by `untrimmed pretrain`",
     )
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from extract.backbones.network import Network, Triple
+from extract.flow import FlowSettings
 
 Colours = tuple[float, float, float]
 
@@ -52,6 +53,7 @@ class BackboneSpec:
         aligned: see `extract.backbones.network.roi_features`.
         least: (frames, height, width) of the smallest clip that its layers can take.
         classes: names of the outputs, where they are known.
+        flow: how the optical flow of its training was made, where its weights say so.
         embedded: whether its weights travel in the package.
     """
 
@@ -73,6 +75,7 @@ class BackboneSpec:
     aligned: bool = False
     least: Triple = (1, 1, 1)
     classes: tuple[str, ...] = ()
+    flow: FlowSettings | None = None
     embedded: bool = False
 
     def build(self) -> Network:

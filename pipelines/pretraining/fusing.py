@@ -21,7 +21,7 @@ from extract.errors import InputError
 from pipelines.checkpoint import RECORD_FILE
 from pipelines.pretraining.loop import scores
 from pipelines.pretraining.pool import OnClip
-from pipelines.pretraining.run import WEIGHTS_FILE, figures, material_of
+from pipelines.pretraining.run import WEIGHTS_FILE, figures, flow_of, material_of
 from pipelines.pretraining.settings import PretrainSettings
 
 _C = 1.0
@@ -104,8 +104,8 @@ def _stream(run: Path, cache: Path | None, device: str, workers: int, on_clip: O
     backbone = load_backbone(name, run / WEIGHTS_FILE)
     clips = backbone.spec.clips
     kept = cache or run.parent / f".{run.name}.clips"
-    channels = backbone.spec.channels
-    material = material_of(source, record["videos"], clips, channels, settings, kept, workers=workers, on_clip=on_clip)
+    flow = flow_of(backbone.spec, settings)
+    material = material_of(source, record["videos"], clips, flow, settings, kept, workers=workers, on_clip=on_clip)
     if material.held_out is None:
         raise InputError(f"{run}: there were no clips held out, so nothing can be scored")
     where = torch.device(device)

@@ -18,6 +18,7 @@ from extract.backbones.families import from_trunk, is_family, trunk_of
 from extract.backbones.images import ImageNetwork
 from extract.engine import settle_device
 from extract.errors import UsageError
+from extract.flow import FlowSettings
 from pipelines.checkpoint import check_free, write_run
 from pipelines.pretraining.examples import HELD_OUT, TRAINING, read_examples
 from pipelines.pretraining.loop import Loop, Progress, scores
@@ -101,7 +102,8 @@ def pretrain(
     check_free(folder)
     resume = Resume(folder, key)
     kept = Path(cache) if cache is not None else folder.parent / f".{folder.name}.clips"
-    material = material_of(str(source), videos, clips, spec.channels, chosen, kept, workers=workers, on_clip=on_clip)
+    flow = flow_of(spec, chosen)
+    material = material_of(str(source), videos, clips, flow, chosen, kept, workers=workers, on_clip=on_clip)
     began = time.time()
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -129,7 +131,7 @@ def pretrain(
         "seconds": trained_s,
         "result": result,
     }
-    weights = described_bytes(network, name=backbone, clips=clips, classes=material.classes)
+    weights = described_bytes(network, name=backbone, clips=clips, classes=material.classes, flow=flow)
     write_run(folder, WEIGHTS_FILE, weights, record=record, epochs=loop.figures, card=_card(record, clips))
     resume.remove()
     return record
@@ -147,11 +149,16 @@ def clips_of(spec: BackboneSpec, settings: PretrainSettings) -> ClipDefaults:
     return replace(own, fps=float(fps), short_side_px=short_side)
 
 
+def flow_of(spec: BackboneSpec, settings: PretrainSettings) -> FlowSettings | None:
+    """How ``settings`` ask for the optical flow that ``spec`` reads; None where it reads colours."""
+    return None if spec.channels == 3 else FlowSettings(method=settings.flow, bound_px=settings.flow_bound_px)
+
+
 def material_of(
     source: str,
     videos: str | Path | None,
     clips: ClipDefaults,
-    channels: int,
+    flow: FlowSettings | None,
     settings: PretrainSettings,
     cache: Path,
     *,
@@ -159,11 +166,7 @@ def material_of(
     on_clip: OnClip,
 ) -> Material:
     """Decode what ``source`` names, or find it in ``cache``. Errors as `pretrain`."""
-    looks = Looks(float(clips.fps), clips.short_side_px)
-    if channels != 3:
-        from extract.flow import FlowSettings
-
-        looks = replace(looks, flow=FlowSettings(method=settings.flow, bound_px=settings.flow_bound_px))
+    looks = Looks(float(clips.fps), clips.short_side_px, flow)
     if source == WORLDS:
         looks = replace(looks, short_side_px=clips.crop_px)  # drawn so that all happens in the middle
         training, held_out, turns = worlds(settings.examples, looks, cache, workers=workers, on_clip=on_clip)

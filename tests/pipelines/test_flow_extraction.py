@@ -9,6 +9,8 @@ import pytest
 from footage import encode, regular
 from numpy.typing import NDArray
 
+from extract.backbones import load_backbone
+from extract.backbones.described import described_bytes
 from extract.engine import openvino_available
 from extract.flow import FlowSettings
 from extract.store import FeatureStore
@@ -111,6 +113,18 @@ def test_openvino_gives_the_features_of_torch(video: Path, single: FeatureStore,
 def test_the_method_is_the_networks_own_unless_another_is_asked_for(tmp_path: Path) -> None:
     recipe = settle(replace(OPTIONS, flow=None), tmp_path / "f.zarr").recipe
     assert recipe.flow == FlowSettings(method="tvl1")
+
+
+def test_weights_that_name_their_flow_are_given_it(tmp_path: Path) -> None:
+    made = load_backbone("frames:small:flow", "random:0")
+    trained = FlowSettings(method="dis", bound_px=8.0)
+    (tmp_path / "w.safetensors").write_bytes(
+        described_bytes(made.network, name=made.name, clips=made.spec.clips, classes=["a"], flow=trained)
+    )
+    options = Options(backbone=made.name, weights=str(tmp_path / "w.safetensors"), engine="torch")
+    assert settle(options, tmp_path / "f.zarr").recipe.flow == trained
+    asked = settle(replace(options, flow="tvl1"), tmp_path / "f.zarr").recipe.flow
+    assert asked == FlowSettings(method="tvl1", bound_px=8.0)
 
 
 def test_a_run_goes_on_with_the_flow_of_its_features(single: FeatureStore) -> None:
