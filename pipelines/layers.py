@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from extract.backbones import Backbone, backbone_spec
+from extract.backbones.network import empty
 from extract.errors import UsageError
 
 _CLIP = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
@@ -20,8 +19,7 @@ def layers_info(name: str, clip: str | None = None) -> dict[str, Any]:
         UsageError: no such backbone, or a clip that is written otherwise or that it cannot take.
     """
     spec = backbone_spec(name)
-    with torch.device("meta"):
-        backbone = Backbone(name, spec, spec.build())
+    backbone = Backbone(name, spec, empty(spec.build))
     own = spec.clips
     frames, height, width = (own.clip_frames, own.crop_px, own.crop_px) if clip is None else _size(clip)
     layers = backbone.layer_table(frames, height, width)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from extract.backbones import BACKBONES, EMBEDDED, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
-from extract.backbones.anatomy import multiply_adds
+from extract.backbones import BACKBONES, EMBEDDED, Backbone, BackboneSpec, ClipDefaults, backbone_spec, load_backbone
+from extract.backbones.network import empty
 from extract.download import cache_folder, cached
 from extract.engine import has_amx, openvino_available, openvino_precisions, settle_device, settle_precision
 from extract.video import decoding
@@ -28,7 +28,7 @@ def _backbone_info(name: str, spec: BackboneSpec) -> dict[str, Any]:
     return {
         "name": name,
         "parameters": spec.parameters,
-        "gmac": _gmac(spec) if spec.gmac is None else spec.gmac,
+        "gmac": _gmac(name, spec) if spec.gmac is None else spec.gmac,
         "feature_width": spec.feature_width,
         "features": spec.layer,
         "input": "optical flow" if spec.channels == 2 else "boxes and RGB" if spec.detection else "RGB",
@@ -42,12 +42,9 @@ def _backbone_info(name: str, spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def _gmac(spec: BackboneSpec) -> float:
+def _gmac(name: str, spec: BackboneSpec) -> float:
     clips = spec.clips
-    clip = torch.empty(1, spec.channels, clips.clip_frames, clips.crop_px, clips.crop_px, device="meta")
-    with torch.device("meta"):
-        network = spec.build().eval()
-    return multiply_adds(network, clip) / 1e9
+    return Backbone(name, spec, empty(spec.build)).multiply_adds(clips.clip_frames, clips.crop_px, clips.crop_px) / 1e9
 
 
 def _clips_info(clips: ClipDefaults) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from extract.backbones.catalogue import BACKBONES
 from extract.backbones.images import ImageNetwork
-from extract.backbones.network import Network
+from extract.backbones.network import Network, empty
 from extract.backbones.spec import BackboneSpec
 from extract.cache import code_digest, file_sha256, room_beside
 from extract.download import cache_folder
@@ -53,7 +53,7 @@ def network_from(name: str, spec: BackboneSpec, path: Path) -> Network:
         InputError: a missing or broken file, or one of another network; the message names the first tensors that are
             missing, unexpected or of another shape, and the backbone that the file seems to be of.
     """
-    networks = [_empty(build) for build in spec.builds]
+    networks = [empty(build) for build in spec.builds]
     state = _state(path, networks[0])
     tried = [(_misfit(_fitted(network, state), state), network) for network in networks]
     misfit, network = min(tried, key=lambda pair: len(pair[0]))
@@ -120,12 +120,6 @@ def _keep(kept: Path, state: State) -> None:
         unfinished = room / kept.name
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
         unfinished.replace(kept)
-
-
-def _empty(build: Callable[[], Network]) -> Network:
-    """The network with shapes and no values."""
-    with torch.device("meta"):
-        return build()
 
 
 def _fitted(network: Network, state: State) -> Network:
@@ -197,5 +191,5 @@ def _likely(state: State) -> list[str]:
     return [
         name
         for name, spec in BACKBONES.items()
-        if ":" not in name and any(not _misfit(_fitted(_empty(build), state), state) for build in spec.builds)
+        if ":" not in name and any(not _misfit(_fitted(empty(build), state), state) for build in spec.builds)
     ]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from extract.backbones.attention import insert_nonlocal
 from extract.backbones.fusion import EarlyFusion, LateFusion, SlowFusion, first_conv, in_three_dimensions, with_channels
 from extract.backbones.images import ImageNetwork, inflate
-from extract.backbones.network import Network, conv_norm
+from extract.backbones.network import Network, conv_norm, empty
 from extract.backbones.recurrent import Cell, LSTMNetwork, RecurrentConvNetwork
 from extract.backbones.residual import SlowFast
 from extract.backbones.spec import BackboneSpec, ClipDefaults, Colours
@@ -166,8 +166,7 @@ def family_spec(name: str) -> BackboneSpec:
     def build() -> Network:
         return fresh(make(build_trunk(), clip))
 
-    with torch.device("meta"):
-        network = build().eval()
+    network = empty(build).eval()
     return BackboneSpec(
         builds=(build,),
         feature_width=network.classifier.in_features,  # type: ignore[arg-type]

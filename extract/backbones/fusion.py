@@ -31,6 +31,7 @@ class LateFusion(ImageNetwork):
     def __init__(self, trunk: nn.Module, clip: tuple[int, int, int, int]) -> None:
         super().__init__(trunk)
         self._clip = clip
+        self.end_with_maps()
         self.hidden = nn.Sequential(nn.Linear(math.prod(self.trunk_shape(clip)), HIDDEN), nn.ReLU())
         self.classifier = nn.Linear(HIDDEN, self.classes)
 

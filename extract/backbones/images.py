@@ -65,6 +65,12 @@ class ImageNetwork(Network):
         shadow = copy.deepcopy(self).to("meta").eval()
         return tuple(ImageNetwork.maps(shadow, torch.empty(1, *clip, device="meta")).shape[1:])
 
+    def end_with_maps(self) -> None:
+        """Leave out what follows the maps, where somebody else takes them."""
+        names = list(self.body._modules)
+        for name in names[names.index("avgpool") :] if "avgpool" in names else ():
+            setattr(self.body, name, nn.Identity())
+
     def whole(self) -> nn.Module:
         """A copy of the image network as it was given, with its last layer in its place."""
         body = copy.deepcopy(self.body)

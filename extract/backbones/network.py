@@ -4,7 +4,9 @@ Shapes: B clips, C channels, T frames, H W pixels, D features, K classes, N boxe
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +42,15 @@ class Network(nn.Module):
         """(B, C, T, H, W) normalised -> (B, K) logits, before any activation."""
         logits: Tensor = self.classifier(self.features(clips))
         return logits
+
+
+def empty(build: Callable[[], Network]) -> Network:
+    """What ``build`` makes, with shapes and no values, on torch's meta device."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # torchvision's RegNet looks at its weights
+        return build().to("meta")
 
 
 def windowed(maps: Tensor, window: Triple | None) -> Tensor:

@@ -74,6 +74,7 @@ class RecurrentConvNetwork(ImageNetwork):
     def __init__(self, trunk: nn.Module, clip: Sequence[int], *, cell: Cell, layers: int = 2) -> None:
         super().__init__(trunk)
         maps_width = self.trunk_shape(clip)[0]
+        self.end_with_maps()
         width = min(maps_width, LARGEST_STATE)
         self.recurrent = nn.Sequential(
             *(RecurrentConv(width if at else maps_width, width, cell=cell) for at in range(layers))

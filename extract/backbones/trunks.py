@@ -8,6 +8,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -65,7 +66,11 @@ def trunk_builder(name: str) -> Callable[[], nn.Module]:
         raise UsageError(f"torchvision has no image network {name!r}; {hint}")
 
     def build() -> nn.Module:
-        options = {"transform_input": True, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        options: dict[str, Any] = {}
+        if name in ("googlenet", "inception_v3"):
+            options = {"transform_input": True, "init_weights": True}
+        elif name.startswith("vit_"):  # its positions are of one size, that of its weights
+            options = {"image_size": models.get_model_weights(name).DEFAULT.meta["min_size"][0]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # how it initialises is about to change: no matter here
             network: nn.Module = models.get_model(name, weights=None, **options)

@@ -11,6 +11,7 @@ from extract.backbones import backbone_spec, load_backbone
 from extract.backbones.described import described_bytes
 from extract.backbones.families import FAMILIES, from_trunk
 from extract.backbones.fusion import with_channels
+from extract.backbones.network import empty
 from extract.backbones.recurrent import Cell, RecurrentConv
 from extract.backbones.trunks import trunk_builder
 from extract.errors import InputError, UsageError
@@ -242,3 +243,20 @@ def test_weights_say_which_clips_and_classes_they_are_for(tmp_path: Path) -> Non
     assert found.weights_sha256 == made.weights_sha256
     with pytest.raises(InputError, match="holds weights of early:small:4x32, not of slow:small; take --backbone early"):
         load_backbone("slow:small", file)
+
+
+@pytest.mark.parametrize("name", ["late:vgg11:2x64", "rcn-gru:vgg11:2x64"])
+def test_layers_behind_the_maps_are_not_computed_for_nothing(name: str) -> None:
+    spec = backbone_spec(name)
+    vgg = backbone_spec("frames:vgg11").parameters
+    linear = 25088 * 4096 + 4096 * 4096 + 4096 * 1000 + 2 * 4096 + 1000
+    added = {"late": 2 * 512 * 2 * 2 * 256 + 256 + 257 * 1000, "rcn-gru": 0}[name.split(":")[0]]
+    assert vgg is not None
+    assert spec.parameters is not None
+    assert spec.parameters - (vgg - linear) == added or (not added and spec.parameters < vgg - linear + 10_000_000)
+
+
+@pytest.mark.parametrize("name", ["frames:regnet_x_400mf", "frames:vit_h_14"])
+def test_every_image_network_is_described(name: str) -> None:
+    spec = backbone_spec(name)
+    assert spec.parameters == sum(p.numel() for p in empty(spec.build).parameters())
