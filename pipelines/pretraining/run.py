@@ -1,5 +1,6 @@
 """Pretraining a clip model: from trimmed clips to weights that `extract --weights` takes."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from extract.engine import settle_device
 from extract.errors import UsageError
 from extract.flow import FlowSettings
 from pipelines.checkpoint import check_free, write_run
+from pipelines.fitting import VALIDATIONS
 from pipelines.pretraining.examples import HELD_OUT, TRAINING, read_examples
 from pipelines.pretraining.loop import Loop, Progress, scores
 from pipelines.pretraining.pool import Looks, OnClip, Pool, pool_of
@@ -109,7 +111,7 @@ def pretrain(
         torch.manual_seed(seed)
         network = new_network(backbone, spec, len(material.classes), init)
         loop = Loop(network, material.training, clips, material.turns, chosen, seed, where)
-        _fit(loop, resume, on_progress)
+        _fit(loop, material, resume, on_progress)
     trained_s = time.time() - began
     held_out = material.held_out
     result = None
@@ -219,12 +221,22 @@ def _checked(name: str) -> BackboneSpec:
     return spec
 
 
-def _fit(loop: Loop, resume: Resume, on_progress: Callable[[Progress], None]) -> None:
+def _fit(loop: Loop, material: Material, resume: Resume, on_progress: Callable[[Progress], None]) -> None:
+    """Train, and measure on the middle of each held-out clip a few times on the way, for the curves alone."""
     resume.load(loop)
+    every = math.ceil(loop.settings.epochs / VALIDATIONS)
     while loop.epoch < loop.settings.epochs:
         loss = loop.run_epoch(on_progress)
-        loop.figures.append({"epoch": loop.epoch, "loss": loss, "validation": None})
+        measured = None
+        if material.held_out is not None and (loop.epoch % every == 0 or loop.epoch == loop.settings.epochs):
+            found = scores(loop.network, material.held_out, loop.clips, times=1, crops=1, device=loop.device)
+            measured = {"accuracy": _accuracy(found, material.held_out.targets.argmax(1))}
+        loop.figures.append({"epoch": loop.epoch, "loss": loss, "validation": measured})
         resume.save(loop)
+
+
+def _accuracy(found: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+    return float((found.argmax(1) == truth).mean())
 
 
 def _tested(
