@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from extract.backbones import BackboneSpec
 from extract.clips import ClipGrid
 from extract.errors import InputError, UsageError
-from extract.video import VideoReader, open_video
+from extract.flow import FlowSettings, flow_for, flow_frames
+from extract.video import VideoReader, open_video, probe
 
 MOST_BYTES = 1 << 29  # of frames at once
 
@@ -89,7 +90,7 @@ def read_samples(
     begins = sorted({0, *(int(np.searchsorted(second, hole_s)) for hole_s in holes_s)} - {len(second)})
     stacked = np.stack(frames)
     if spec.channels == 2:
-        stacked = _flow(stacked, begins)[:, crop[0], crop[1]]
+        stacked = _flow(stacked, begins, spec.flow)[:, crop[0], crop[1]]
     return Samples(stacked, second, tuple(begins))
 
 
@@ -113,8 +114,6 @@ def clip_at(place: str, spec: BackboneSpec) -> NDArray[np.uint8]:
 
 
 def _opened(path: str, spec: BackboneSpec, start_s: float, stop_s: float | None) -> VideoReader:
-    from extract.video import probe
-
     if not 0 <= start_s < (math.inf if stop_s is None else stop_s):
         raise UsageError(f"the span from {start_s:g} to {stop_s} s is empty; expected --start below --stop")
     begin_s, fps = probe(path).start_s, spec.clips.fps
@@ -140,9 +139,7 @@ def _crop(size: tuple[int, int], side_px: int, path: str) -> tuple[slice, slice]
     return slice(top, top + side_px), slice(left, left + side_px)
 
 
-def _flow(frames: NDArray[np.uint8], begins: list[int]) -> NDArray[np.uint8]:
-    """(N, H, W, 3) -> (N, H, W, 2), by TV-L1, as I3D was trained; never across a hole."""
-    from extract.flow import Flow, FlowSettings, flow_frames  # not above: it loads OpenCV
-
-    flow = Flow(FlowSettings(method="tvl1"))
+def _flow(frames: NDArray[np.uint8], begins: list[int], settings: FlowSettings | None) -> NDArray[np.uint8]:
+    """(N, H, W, 3) -> (N, H, W, 2), as the network was trained, or by TV-L1, as I3D was; never across a hole."""
+    flow = flow_for(settings or FlowSettings(method="tvl1"))
     return np.concatenate([flow_frames(stretch, flow) for stretch in np.split(frames, begins[1:])])

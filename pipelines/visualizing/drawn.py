@@ -17,13 +17,13 @@ from pipelines.visualizing.saliency import Saliency
 from pipelines.visualizing.written import GAP_PX, GROUND, INK, Picture, enlarged, labelled, sheet, spread
 
 _CELL_PX = 56  # least, of a filter
-_PANEL_PX = 224  # least, of a frame in a moving picture
+_PANEL_PX = 160  # least, of a frame in a moving picture
 _THUMB_PX = 112  # least, of a frame in a still one
 _COLUMNS = 8  # frames in a still picture
 _LANE_PX, _AXIS_PX, _SIDE_PX, _TEXT_PX = 60, 18, 20, 12
 _DIM = (150, 150, 150)
-_CAP, _HEAT_CAP = 99.5, 99.9  # percentile that has the strongest colour, of flow and of heat
-_BLUR_PX = 1.5
+_CAP, _HEAT_CAP = 99.5, 99.7  # percentile that has the strongest colour, of flow and of heat
+_BLUR_PX = 2.0
 
 
 def as_pictures(pixels: NDArray[np.uint8]) -> Picture:
@@ -67,14 +67,13 @@ def maximised_frames(found: Sequence[Sequence[Maximised]], labels: Sequence[Sequ
     ]  # fmt: skip
 
 
-def maximised_sheet(found: Sequence[Sequence[Maximised]], labels: Sequence[Sequence[str]]) -> Picture:
+def maximised_sheet(found: Sequence[Maximised], labels: Sequence[str]) -> Picture:
     """A row a clip: frames from its first to its last, and, behind them, its middle line of pixels, time downwards."""
-    rows, names = [], []
-    for each, label in zip((e for row in found for e in row), (name for row in labels for name in row), strict=True):
+    rows = []
+    for each in found:
         frames = _large(as_pictures(each.pixels), _THUMB_PX)
         rows.append([*frames[spread(len(frames), _COLUMNS)], line_over_time(frames)])
-        names.append(label)
-    return sheet(rows, names)
+    return sheet(rows, labels)
 
 
 def line_over_time(frames: Picture) -> Picture:

@@ -134,14 +134,13 @@ def show_maximised(
             words = f"{looked.label(number)}, temporal smoothness {each.temporal_smoothness:g}"
             row.append(maximise(looked, number, each, start=start, on_step=_told(on_share, before, whole, words)))
         rows.append(row)
-    labels = [
-        [_label(looked.label(number), weight, found) for weight, found in zip(weights, row, strict=True)]
-        for number, row in zip(numbers, rows, strict=True)
-    ]
+    named = [(looked.label(number), row) for number, row in zip(numbers, rows, strict=True)]
     if output.suffix == ".png":
-        write_picture(maximised_sheet(rows, labels), output)
+        labels = [_label(name, *pair) for name, row in named for pair in zip(weights, row, strict=True)]
+        write_picture(maximised_sheet([found for row in rows for found in row], labels), output)
     else:
-        write_moving(maximised_frames(rows, labels), output, fps=_fps(looked))
+        titles = [[f"{name}, {weight:g}" for weight in weights] for name, _ in named]
+        write_moving(maximised_frames(rows, titles), output, fps=_fps(looked))
     settings = {key: value for key, value in asdict(ascent).items() if key != "temporal_smoothness"}
     return {
         "output": str(output),
@@ -166,13 +165,11 @@ def maximised_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """What people read of `show_maximised`."""
     yield f"{result['output']}: {len(result['clips'])} clips"
     for each in result["clips"]:
-        x, y = each["motion_px"] or (0.0, 0.0)
-        moves = f", moves by {x:+.2f}, {y:+.2f} px" if each["motion_px"] else ""
         yield (
             f"  {each['class']}, temporal smoothness {each['temporal_smoothness']:g}: "
             f"logit {each['start_logit']:.2f} -> {each['logit']:.2f}, "
             f"probability {each['start_probability']:.3f} -> {each['probability']:.3f}, "
-            f"changes by {255 * each['temporal_difference']:.1f} of 255 a frame{moves}"
+            f"changes by {255 * each['temporal_difference']:.1f} of 255 a frame{_moves(each['motion_px'])}"
         )
 
 
@@ -256,7 +253,11 @@ def _told(on_share: OnShare, before: int, whole: int, words: str) -> Callable[[i
 
 
 def _label(name: str, weight: float, found: Maximised) -> str:
-    return f"{name}, {weight:g}: logit {found.logit:.1f}"
+    return f"{name}, temporal smoothness {weight:g}: logit {found.logit:.1f}{_moves(found.motion_px)}"
+
+
+def _moves(motion_px: Sequence[float] | None) -> str:
+    return "" if motion_px is None else f", moves by {motion_px[0]:+.2f}, {motion_px[1]:+.2f} px a frame"
 
 
 def _figures(found: Maximised) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def maximise(
     Args:
         looked: the network.
         number: of the class.
-        ascent: how it is sought. The same one gives the same clip on the same machine.
+        ascent: how it is sought. The same one gives the same clip, on one machine and number of threads.
         start: (T, H, W, C) uint8 to begin with; by default the network's mean colour, or no motion.
         on_step: called after each step.
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from extract.backbones import Backbone, BackboneSpec, ClipDefaults, Network, load_backbone
 from extract.errors import InputError, UsageError
+from extract.flow import FlowSettings
 from extract.video import probe
 from pipelines.cli import app
 from pipelines.visualizing.clips import Samples, clip_at, grid_of, read_samples
@@ -270,6 +271,18 @@ def test_frames_are_those_that_extraction_reads(video: Path) -> None:
         read_samples(str(video), spec, start_s=9)
     with pytest.raises(UsageError, match="expected at least 99 x 99"):
         read_samples(str(video), replace(spec, clips=replace(CLIPS, crop_px=99)))
+
+
+def test_networks_of_flow_are_shown_flow(tmp_path: Path) -> None:
+    texture = np.random.default_rng(0).integers(0, 256, (64, W, 3), dtype=np.uint8).repeat(4, axis=1)[:, :W]
+    path = encode(tmp_path / "v.mp4", regular(25), picture=lambda k: np.roll(texture, k, axis=1))
+    spec = replace(backbone(channels=2).spec, flow=FlowSettings(method="dis", bound_px=5.0))
+    found = read_samples(str(path), spec, stop_s=0.5)
+    assert found.pixels.shape == (5, SIDE, SIDE, 2)
+    x, y = (np.median(found.pixels[..., axis]) / 255 * 10 - 5 for axis in (0, 1))
+    assert (x, y) == pytest.approx((2.5, 0), abs=0.5)  # 25 frames a second, and 10 samples
+    looked = Looked(Backbone("small", spec, Small(2)))
+    assert show_saliency(looked, str(path), tmp_path / "s.gif", stop_s=0.5, method=GRADIENT)["classes"]
 
 
 def test_too_long_a_stretch_is_refused(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
