@@ -47,6 +47,8 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     Raises:
         InputError: there is no such place, nothing for training, fewer than two classes, or ``videos`` is missing.
     """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder; expected trimmed clips. Check the path")
     if source.is_dir():
         rows, notes = list(_in_folders(source)), list[str]()
     else:

@@ -102,6 +102,9 @@ def pretrain(
         "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
     }
     check_free(folder)
+    if init is not None:  # what is wrong with it is better said before hours of decoding
+        with torch.random.fork_rng(devices=[]):
+            _initial(backbone, spec, init)
     resume = Resume(folder, key)
     kept = Path(cache) if cache is not None else folder.parent / f".{folder.name}.clips"
     flow = flow_of(spec, chosen)
