@@ -164,8 +164,9 @@ def saliency_of(
     for at, number in enumerate(chosen):
         for done, numbers in enumerate(clips):
             found = clip_saliency(looked, samples.pixels[numbers], number, how)
-            unique, first = np.unique(numbers, return_index=True)  # the tail shows its last sample several times
-            once = np.add.reduceat(found, first, axis=0)
+            unique, first, times = np.unique(numbers, return_index=True, return_counts=True)
+            # The tail shows its last sample several times, which count as their mean.
+            once = np.add.reduceat(found, first, axis=0) / times[:, None, None, None].astype(np.float32)
             maps[at, place[unique]] += (once if how.name == "integrated" else np.abs(once)).sum(3)
             probability[at, place[unique]] += said[done, number]
             on_clip(at * len(clips) + done + 1, len(chosen) * len(clips))
