@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import warnings
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -104,11 +105,13 @@ def _converted(backbone: Backbone, given: ClipInput) -> Any:  # noqa: ANN401
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Neither library's remarks on operators that these networks do not have."""
+    """Neither library's remarks on operators that these networks do not have, nor torch's on its own LSTM."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export", UserWarning)
+            yield
     finally:
         logging.disable(before)
 

@@ -167,6 +167,10 @@ def test_equal_to_plain_torch(backbone: Backbone, engine: str, colour: str, size
         pytest.param("s3d", (8, 64), marks=more),
         pytest.param("swin3d_t", (4, 64), marks=more),
         ("frames:resnet18", (2, 64)),
+        ("late:small:4x32", (4, 32)),
+        ("lstm:small:4x32", (4, 32)),
+        ("rcn-gru:small:4x32", (4, 32)),
+        ("slowfast:small:4x32", (4, 32)),
     ],
 )
 def test_every_kind_of_network_in_every_engine(engine: str, name: str, size: tuple[int, int]) -> None:
