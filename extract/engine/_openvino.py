@@ -4,8 +4,8 @@ import hashlib
 import importlib.util
 import json
 import logging
-import warnings
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
