@@ -192,16 +192,22 @@ def _check_inputs(options: Options, spec: BackboneSpec) -> None:
         raise UsageError(f"--layer {options.layer} with --boxes: boxes are read from the last maps; leave out --layer")
 
 
+def flow_settings(method: str, bound_px: float = 20.0) -> FlowSettings:
+    """How flow is computed. Raises UsageError where there is no such method."""
+    if method not in METHODS:
+        raise UsageError(f"there is no optical flow called {method!r}; expected {', '.join(METHODS)}")
+    return FlowSettings.model_validate({"method": method, "bound_px": bound_px})
+
+
 def _flow(options: Options, spec: BackboneSpec) -> FlowSettings | None:
     """What the backbone reads in place of RGB: by default that of its training, TV-L1 where its weights do not say."""
-    if options.flow is not None and options.flow not in METHODS:
-        raise UsageError(f"--flow {options.flow}: there is no such method; expected {', '.join(METHODS)}")
+    asked = None if options.flow is None else flow_settings(options.flow)
     if spec.channels != 3:
         trained = spec.flow or FlowSettings(method="tvl1")
-        if options.flow in (None, trained.method):
+        if asked is None or asked.method == trained.method:
             return trained
-        return FlowSettings.model_validate({"method": options.flow, "bound_px": trained.bound_px})
-    if options.flow is not None:
+        return flow_settings(asked.method, trained.bound_px)
+    if asked is not None:
         raise UsageError(
             f"--flow {options.flow}: {options.backbone} reads RGB frames; leave out --flow, or take a backbone of"
             " optical flow, such as i3d_inception_flow"

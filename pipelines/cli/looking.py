@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.shared import Json, Quiet, Store, Verbose, app, print_result
+from pipelines.cli.shared import Device, Json, Quiet, Store, Verbose, app, print_result
 from pipelines.console import Meter
 
-render = typer.Typer(no_args_is_help=True, help="Draw predictions into a video; pictures of predictions and stores.")
+render = typer.Typer(no_args_is_help=True, help="Annotated video; pictures of predictions, stores and motion.")
 app.add_typer(render, name="render")
 Predicted = Annotated[
     Path, typer.Argument(help="Predictions in any format, or a run folder.", metavar="RUN|PREDICTIONS")
@@ -124,6 +124,42 @@ def render_map(
     with Meter("map", quiet=quiet) as meter:
         clips = map_store(store, output, annotations=annotations, videos=videos, seed=seed, on_progress=meter.show)
     _print_made(output, {"clips": clips}, as_json=as_json)
+
+
+@render.command("flow", epilog="Example: untrimmed render flow match.mp4 -o flow.mp4")
+def render_flow(
+    video: Annotated[str, typer.Argument(help="A video: a file or a URL.", metavar="VIDEO")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".png for a moment; .mp4 or .webm for all of it.")],
+    method: Annotated[str, typer.Option(help="dis, tvl1, raft_large or raft_small.")] = "dis",
+    bound: Annotated[float, typer.Option(help="Movement in pixels that has full colour.", min=0.01)] = 5.0,
+    second: Annotated[float | None, typer.Option(help="Of the .png; by default the middle.", min=0)] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Pictures a second, flow from each to the next; by default all, 30 at most.")
+    ] = None,
+    height: Annotated[int, typer.Option(help="Of each of the four panels, in pixels.", min=16)] = 256,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    _verbose: Verbose = False,
+) -> None:
+    """What moves in a video, and where to: beside the picture its optical flow, as colours and in both directions."""
+    from extract.engine import settle_device
+    from pipelines.flow_pictures import draw_flow
+    from pipelines.settling import flow_settings
+
+    with Meter("flow", quiet=quiet) as meter:
+        motion = draw_flow(
+            video,
+            output,
+            flow_settings(method, bound),
+            second=second,
+            fps=fps,
+            height_px=height,
+            device=settle_device(device),
+            on_progress=lambda share: meter.show(share, Path(video).name),
+        )
+    facts = {"pictures": motion.pictures, "mean_px": motion.mean_px, "most_px": motion.most_px}
+    _print_made(output, facts, as_json=as_json)
 
 
 def _print_made(output: Path, facts: dict[str, Any], *, as_json: bool) -> None:

@@ -128,7 +128,7 @@ def test_presets_and_layers(tmp_path: Path) -> None:
         ({"flow": "dis"}, "--flow dis: tiny_r2plus1d reads RGB frames; leave out --flow"),
         (
             {"backbone": "i3d_inception_flow", "flow": "brox"},
-            "--flow brox: .*expected dis, tvl1, raft_large",
+            "flow called 'brox'; expected dis, tvl1, raft_large",
         ),
         ({"backbone": "slowfast_r50_detection"}, "slowfast_r50_detection describes boxes"),
         ({"backbone": "c3d_sports1m", "crop": 100, "weights": "random:0"}, "expected clips of 16 x 112 x 112"),
