@@ -16,7 +16,7 @@ from extract.backbones import ClipDefaults
 Pixels = NDArray[np.uint8]
 Target = NDArray[np.float32]
 FLOW_CHANNELS = 2
-_NO_MOTION = 128  # of 8 bits of flow
+_REST = 128  # of 8 bits of flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def backwards(clip: Pixels) -> Pixels:
 
 
 def _opposite(flow: Pixels) -> Pixels:
-    return np.clip(2 * _NO_MOTION - flow.astype(np.int16), 0, 255).astype(np.uint8)
+    """8 bits of the same motion the other way (`extract.flow.quantised`); rest stays rest."""
+    return np.where(flow == _REST, flow, 255 - flow)
 
 
 def views(clip: Pixels, clips: ClipDefaults, *, times: int, crops: int) -> Iterator[Pixels]:

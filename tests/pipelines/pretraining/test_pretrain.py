@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import pipelines
 from extract.backbones import ClipDefaults, load_backbone
 from extract.errors import InputError, UsageError
+from extract.flow import quantised
 from pipelines.pretraining import PretrainSettings, pretrain, pretrain_settings
 from pipelines.pretraining import run as running
 from pipelines.pretraining.examples import read_examples
@@ -137,13 +138,12 @@ def test_views_are_spread_over_time_and_the_longer_side() -> None:
 
 
 def test_turned_flow_moves_the_other_way() -> None:
-    flow = np.zeros((3, 4, 4, 2), np.uint8)
-    flow[..., 0], flow[..., 1] = 128 + 20, 128 + 7
-    flow[0] = 0
-    other = mirrored(flow)
-    assert other[1, 0, 0].tolist() == [128 - 20, 128 + 7]
-    assert other[0, 0, 0].tolist() == [255, 0], "8 bits end at +-127"
-    assert backwards(flow)[1, 0, 0].tolist() == [128 - 20, 128 - 7]
+    moving = np.stack([np.full((4, 4), 3.0), np.full((4, 4), -7.5)], 2).astype(np.float32)
+    flow = np.stack([quantised(times * moving, 20.0) for times in (0, 1, 5)])
+    opposite = np.stack([quantised(times * moving * (-1, 1), 20.0) for times in (0, 1, 5)])
+    np.testing.assert_array_equal(mirrored(flow), opposite)
+    np.testing.assert_array_equal(backwards(flow)[1], quantised(-moving, 20.0))
+    np.testing.assert_array_equal(backwards(flow)[2], quantised(0 * moving, 20.0))
 
 
 def test_input_is_normalised_as_in_extraction() -> None:
