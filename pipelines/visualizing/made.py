@@ -163,7 +163,7 @@ def show_maximised(
 
 def maximised_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """What people read of `show_maximised`."""
-    yield f"{result['output']}: {len(result['clips'])} clips"
+    yield f"{result['output']}: {len(result['clips'])} clip{'s' if len(result['clips']) > 1 else ''}"
     for each in result["clips"]:
         yield (
             f"  {each['class']}, temporal smoothness {each['temporal_smoothness']:g}: "
