@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from extract.flow import flow_picture
 from pipelines.console import clock
 from pipelines.pictures import colour_of, tick_seconds
 from pipelines.render import font_of
@@ -32,8 +33,6 @@ def as_pictures(pixels: NDArray[np.uint8]) -> Picture:
     """
     if pixels.shape[3] == 3:
         return pixels
-    from extract.flow import flow_picture  # not above: what shows no flow need not wait for it
-
     flow = pixels.astype(np.float32) / 127.5 - 1
     most = max(float(np.percentile(np.hypot(flow[..., 0], flow[..., 1]), _CAP)), 1 / 255)
     return np.stack([flow_picture(each, most) for each in flow])

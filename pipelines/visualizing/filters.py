@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extract.backbones import Backbone
 from extract.backbones.fusion import EarlyFusion
 from extract.errors import UsageError
+from extract.flow import flow_picture
 from pipelines.notes import shown
 
 _Conv = nn.Conv2d | nn.Conv3d
@@ -72,18 +73,18 @@ def first_filters(backbone: Backbone, layer: str | None = None, *, over_time: bo
 
 
 def filter_pictures(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(K, C, T, H, W) -> (K, T, H, W', 3): grey is 0, and the greatest weight of each filter is black or white.
+    """(K, C, T, H, W) -> (K, T, H, W, 3), each filter up to its own greatest weight.
 
-    Colours as they are, W' = W; of optical flow, the weights of x and, to the right of a line, those of y,
-    W' = 2 W + 1.
+    Of colours: grey is 0, and the greatest weight makes its colour full or none. Of optical flow: white is 0, and the
+    colour is that of the motion that the weights of x and y answer to (`extract.flow.flow_picture`).
     """
-    most = np.abs(weights).max(axis=(1, 2, 3, 4), keepdims=True)
-    shades = np.rint(127.5 + 127.5 * weights / np.where(most > 0, most, 1)).astype(np.uint8)
     if weights.shape[1] == 3:
+        most = np.abs(weights).max(axis=(1, 2, 3, 4), keepdims=True)
+        shades = np.rint(127.5 + 127.5 * weights / np.where(most > 0, most, 1)).astype(np.uint8)
         return np.ascontiguousarray(shades.transpose(0, 2, 3, 4, 1))
-    line = np.full((*shades.shape[:1], *shades.shape[2:4], 1), 255, np.uint8)
-    beside = np.concatenate([shades[:, 0], line, shades[:, 1]], axis=3)
-    return np.repeat(beside[..., None], 3, axis=4)
+    motion = weights.transpose(0, 2, 3, 4, 1)  # (K, T, H, W, 2)
+    fastest = [max(float(np.hypot(each[..., 0], each[..., 1]).max()), 1e-30) for each in motion]
+    return np.stack([[flow_picture(at, most) for at in each] for each, most in zip(motion, fastest, strict=True)])
 
 
 def _convolutions(network: nn.Module) -> Iterator[tuple[str, _Conv]]:

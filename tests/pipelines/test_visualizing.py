@@ -87,11 +87,17 @@ def test_filters_are_the_weights() -> None:
     assert filter_slices(pictures).shape[1] > filter_slices(pictures[:, :1]).shape[1]
 
 
-def test_filters_of_flow_are_x_beside_y() -> None:
-    weights = np.zeros((1, 2, 1, 2, 2), np.float32)
+def test_filters_of_flow_have_the_colours_of_what_they_answer_to() -> None:
+    weights = np.zeros((2, 2, 1, 2, 2), np.float32)
     weights[0, 0, 0, 0, 0], weights[0, 1, 0, 1, 1] = 2, -1
-    picture = filter_pictures(weights)[0, 0, :, :, 0]
-    assert picture.tolist() == [[255, 128, 255, 128, 128], [128, 128, 255, 128, 64]]
+    weights[1] = weights[0] * 100
+    pictures = filter_pictures(weights)
+    assert pictures.shape == (2, 1, 2, 2, 3)
+    assert pictures[0, 0, 0, 0].tolist() == [255, 0, 0]  # to the right
+    assert pictures[0, 0, 0, 1].tolist() == [255, 255, 255]
+    red, green, blue = pictures[0, 0, 1, 1].tolist()  # up, half as much
+    assert green < red < blue
+    np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
 def test_filters_of_other_networks() -> None:
