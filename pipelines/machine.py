@@ -37,8 +37,8 @@ def _backbone_info(name: str, spec: BackboneSpec) -> dict[str, Any]:
         "licence": spec.licence,
         "weights_url": spec.url,
         "weights_here": str(here) if here else None,
-        "clips": _clips_info(spec.clips),
-        "presets": {preset: _clips_info(clips) for preset, clips in spec.presets.items()},
+        "clips": _clips_info(spec.clips, spec.channels),
+        "presets": {preset: _clips_info(clips, spec.channels) for preset, clips in spec.presets.items()},
     }
 
 
@@ -47,8 +47,8 @@ def _gmac(name: str, spec: BackboneSpec) -> float:
     return Backbone(name, spec, empty(spec.build)).multiply_adds(clips.clip_frames, clips.crop_px, clips.crop_px) / 1e9
 
 
-def _clips_info(clips: ClipDefaults) -> dict[str, Any]:
-    return {**asdict(clips), "mean": list(clips.mean), "std": list(clips.std)}
+def _clips_info(clips: ClipDefaults, channels: int) -> dict[str, Any]:
+    return {**asdict(clips), "mean": list(clips.mean[:channels]), "std": list(clips.std[:channels])}
 
 
 def machine_info() -> dict[str, Any]:

@@ -181,12 +181,12 @@ def family_spec(name: str) -> BackboneSpec:
 
 
 def _stride_px(network: Network, clip: Clip) -> int:
-    """Pixels between positions of the maps; of networks without known maps the usual 32."""
+    """Pixels between positions of the maps; the usual 32 where maps are not known, or of a size that does not divide."""
     try:
         maps = network.maps(torch.empty(1, *clip, device="meta"))
     except UsageError:
         return _USUAL_STRIDE_PX
-    return clip[3] // maps.shape[4]
+    return _USUAL_STRIDE_PX if clip[3] % maps.shape[4] else clip[3] // maps.shape[4]
 
 
 def from_trunk(name: str, trunk: nn.Module) -> Network:
