@@ -181,7 +181,7 @@ def family_spec(name: str) -> BackboneSpec:
 
 
 def _stride_px(network: Network, clip: Clip) -> int:
-    """Pixels between positions of the maps; the usual 32 where maps are not known, or of a size that does not divide."""
+    """Pixels between positions of the maps; the usual 32 where maps are not known, or do not divide the picture."""
     try:
         maps = network.maps(torch.empty(1, *clip, device="meta"))
     except UsageError:
