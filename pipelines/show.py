@@ -181,6 +181,8 @@ def _described(info: VideoInfo) -> str:
 
 def backbones_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     """A table of all backbones."""
+    from extract.backbones.families import FAMILIES
+
     width = max(len(backbone["name"]) for backbone in found)
     title = f"{'params':>7}  {'GMAC':>6}  {'clip':>14}  {'px':>3}  {'width':>5}  {'here':4}  published"
     yield f"{'backbone':{width}}  {title}"
@@ -196,6 +198,7 @@ def backbones_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "px: side of the crop. GMAC: 1e9 multiply-adds of one clip. here: whether its weights need no download."
     yield "frames:NAME takes any torchvision image network frame by frame. `untrimmed backbones NAME` tells all."
+    yield f"For `untrimmed pretrain` it is made a clip model in other ways, too: {', '.join(FAMILIES)}, each with :NAME."
 
 
 def backbone_lines(backbone: dict[str, Any]) -> Iterator[str]:

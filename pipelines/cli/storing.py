@@ -12,7 +12,7 @@ from pipelines.console import Meter
 
 @app.command(epilog="Example: untrimmed backbones slowfast_r50_8x8 --layers")
 def backbones(
-    name: Annotated[str | None, typer.Argument(help="One of them, or frames:NAME, in full.", metavar="[NAME]")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, or FAMILY:NAME, in full.", metavar="[NAME]")] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="What each layer of NAME puts out, sees of the clip, and costs.")
     ] = False,
