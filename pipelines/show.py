@@ -198,7 +198,7 @@ def backbones_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "px: side of the crop. GMAC: 1e9 multiply-adds of one clip. here: whether its weights need no download."
     yield "frames:NAME takes any torchvision image network frame by frame. `untrimmed backbones NAME` tells all."
-    yield f"For `untrimmed pretrain` it is made a clip model in other ways, too: {', '.join(FAMILIES)}, each with :NAME."
+    yield f"`untrimmed pretrain` makes it a clip model in other ways, too: {', '.join(FAMILIES)}, each with :NAME."
 
 
 def backbone_lines(backbone: dict[str, Any]) -> Iterator[str]:
