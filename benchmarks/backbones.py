@@ -73,7 +73,7 @@ def speed() -> None:
     for name, size in SPEED.items():
         backbone = load_backbone(name, "random:0")
         clips = given(backbone, size)
-        chosen = settle_engine("auto", backbone, clips, device="cpu", precision=precision, threads=THREADS)
+        chosen = settle_engine("auto", backbone, clips, device="cpu", precision=precision)
         engine = Engine(backbone, clips, engine=chosen, precision=precision, threads=THREADS)
         pixels = np.random.default_rng(0).integers(0, 256, (THREADS, size[0], size[1], size[1], 3), np.uint8)
         x = torch.randn(1, 3, size[0], size[1], size[1])

@@ -115,6 +115,5 @@ def _setup(store: FeatureStore, record: VideoRecord) -> Setup:
         clip_input(recipe),
         device=device,
         precision=recipe.precision,
-        threads=cores,
     )
     return Setup(store.url, recipe, weights, device, engine, "auto", cores, cores)

@@ -140,7 +140,6 @@ def settle(
         clip_input(recipe),
         device=device,
         precision=precision,
-        threads=threads,
         on_wait=lambda what: on_wait(what, None),
     )
     if not is_named(weights):

@@ -34,14 +34,14 @@ def settle_engine(
     *,
     device: str,
     precision: Precision,
-    threads: int,
     on_wait: Callable[[str], None] = lambda _what: None,
 ) -> str:
     """What "auto" means here: "torch", "compile" or "openvino".
 
     On a CPU, torch and OpenVINO both compute noise, and the faster one is taken whose features lie within 1 % and a
-    cosine of 0.9999 of torch's in fp32. The answer is kept in the cache folder. GPUs compute in torch, and so do all
-    machines what boxes are read from. ``on_wait`` is told before something takes time.
+    cosine of 0.9999 of torch's in fp32. They are tried in one thread, so that the answer, which is kept in the cache
+    folder, is the same for any number of workers. GPUs compute in torch, and so do all machines what boxes are read
+    from. ``on_wait`` is told before something takes time.
 
     Raises:
         UsageError: no such engine, or one that does not compute on this device or in this precision, or not well.
@@ -59,7 +59,7 @@ def settle_engine(
             f"--engine openvino in bf16 rounds the features of {backbone.name} by more than {MOST_APART:.0%}; use"
             " --engine torch, or --precision fp32"
         )
-    return _auto(backbone, given, device, precision, threads, on_wait) if engine == "auto" else engine
+    return _auto(backbone, given, device, precision, on_wait) if engine == "auto" else engine
 
 
 def check_engine(engine: str, device: str, precision: Precision) -> None:
@@ -84,25 +84,24 @@ def _auto(
     given: ClipInput,
     device: str,
     precision: Precision,
-    threads: int,
     on_wait: Callable[[str], None],
 ) -> str:
     if device != "cpu" or not _openvino.available() or precision not in _openvino.precisions():
         return "torch"
-    kept = cache_folder() / f"engine-{_key(backbone, given, precision, threads)}.json"
+    kept = cache_folder() / f"engine-{_key(backbone, given, precision)}.json"
     try:
         return str(json.loads(kept.read_text(encoding="utf-8"))["engine"])
     except (OSError, ValueError, KeyError):  # not tried yet
         on_wait(f"trying the engines for {backbone.name}, once on this machine")
-    tried = _tried(backbone, given, precision, threads)
+    tried = _tried(backbone, given, precision)
     best = min(tried, key=lambda name: tried[name])
     _keep(kept, {"engine": best, "seconds_per_clip": tried})
     return best
 
 
-def _key(backbone: Backbone, given: ClipInput, precision: str, threads: int) -> str:
+def _key(backbone: Backbone, given: ClipInput, precision: str) -> str:
     cpu = torch.cpu.get_capabilities().get("cpu_name")
-    what = [cpu, backbone.name, backbone.weights_sha256, repr(given), precision, threads]
+    what = [cpu, backbone.name, backbone.weights_sha256, repr(given), precision]
     what += [code_digest(), version("torch"), version("openvino")]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
@@ -114,14 +113,14 @@ def _keep(path: Path, answer: dict[str, object]) -> None:
         (room / path.name).replace(path)
 
 
-def _tried(backbone: Backbone, given: ClipInput, precision: Precision, threads: int) -> dict[str, float]:
+def _tried(backbone: Backbone, given: ClipInput, precision: Precision) -> dict[str, float]:
     """Seconds per clip of each engine whose features are right; of torch in any case."""
-    noise = np.random.default_rng(0).integers(0, 256, given.blank(threads).shape, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, given.blank(2).shape, np.uint8)
     with torch.inference_mode():
         wanted = ClipModel(backbone, given).eval()(torch.from_numpy(noise[:1])).numpy()
-    found = {"torch": _seconds(Engine(backbone, given, precision=precision, threads=threads), noise)}
+    found = {"torch": _seconds(Engine(backbone, given, precision=precision), noise)}
     with suppress(RuntimeError):  # OpenVINO does not take every operator; torch does
-        engine = Engine(backbone, given, engine="openvino", precision=precision, threads=threads)
+        engine = Engine(backbone, given, engine="openvino", precision=precision)
         if is_right(engine.features(noise[:1]), wanted):
             found["openvino"] = _seconds(engine, noise)
     return found

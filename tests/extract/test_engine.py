@@ -359,7 +359,6 @@ def settled(
         given(size),
         device=device,
         precision=precision,  # type: ignore[arg-type]
-        threads=1,
         on_wait=told.append,
     )
     return found, told
@@ -412,15 +411,15 @@ def test_an_engine_that_rounds_a_network_too_far_is_refused(monkeypatch: pytest.
     with pytest.raises(
         UsageError, match="in bf16 rounds the features of mvit_v2_s by more than 1%; use --engine torch"
     ):
-        settle_engine("openvino", backbone, clips, device="cpu", precision="bf16", threads=1)
-    assert settle_engine("openvino", backbone, clips, device="cpu", precision="fp32", threads=1) == "openvino"
+        settle_engine("openvino", backbone, clips, device="cpu", precision="bf16")
+    assert settle_engine("openvino", backbone, clips, device="cpu", precision="fp32") == "openvino"
 
 
 def test_engines_that_cannot_be_are_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--engine 'onnx'; expected auto, torch, compile, openvino"):
         settled(backbone, "onnx")
     with pytest.raises(UsageError, match=r"--engine compile computes no layers \(stem\); use --engine torch"):
-        settle_engine("compile", backbone, given(layer="stem"), device="cpu", precision="fp32", threads=1)
+        settle_engine("compile", backbone, given(layer="stem"), device="cpu", precision="fp32")
     with pytest.raises(UsageError, match="--engine openvino computes on the CPU"):
         settled(backbone, "openvino", device="cuda")
     if openvino_available():

@@ -339,7 +339,7 @@ def test_the_engine_takes_clips_of_any_size() -> None:
     for key, maps in itertools.chain.from_iterable(batches):
         assert maps.shape == (256, -(-shapes[key][0] // 32), -(-shapes[key][1] // 32))
         np.testing.assert_array_equal(maps, Engine(backbone, given).features(clips[key][None])[0])
-    settled = {"device": "cpu", "precision": "fp32", "threads": 1}
+    settled = {"device": "cpu", "precision": "fp32"}
     assert settle_engine("auto", backbone, given, **settled) == "torch"  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--engine compile computes no features of boxes yet"):
         settle_engine("compile", backbone, given, **settled)  # type: ignore[arg-type]
