@@ -37,7 +37,7 @@ def test_commands_of_a_page_run(
         if PLAIN.fullmatch(step[-1]):  # in this process, which has torch loaded
             assert run(monkeypatch, *shlex.split(step[-1])[1:]) == 0, f"{step[-1]}\n{capfd.readouterr()}"
             continue
-        done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, f"{step[-1]}\n{done.stdout}\n{done.stderr}"
 
 
