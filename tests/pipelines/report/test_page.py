@@ -209,6 +209,7 @@ def test_a_click_on_a_segment_shows_the_frame_of_its_start(opened: Open, key: st
 
 def test_playing_moves_the_playhead_and_the_labels_of_the_moment(opened: Open) -> None:
     page = ready(opened(a_payload()))
+    page.evaluate("document.querySelector('video').playbackRate = 0.25")  # a loaded machine may look seconds later
     page.keyboard.press("Space")
     until(page, "untrimmed.state().second > 0.6")
     assert page.locator("#active .label").all_inner_texts() == ["jump", "jump"]
