@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from sklearn.svm import LinearSVC
 from benchmarks.common import save, table
 from extract.backbones import Backbone, backbone_spec
 from extract.backbones.described import described_bytes
-from extract.flow import FlowSettings
+from extract.flow import Flow, FlowSettings, flow_frames
 from pipelines.pretraining.fusing import averaged, stacked
 from pipelines.pretraining.loop import Loop, scores
-from pipelines.pretraining.pool import Looks, Pool
+from pipelines.pretraining.pool import Looks, Pool, pool_from
 from pipelines.pretraining.run import clips_of, new_network
 from pipelines.pretraining.settings import PretrainSettings
 from pipelines.pretraining.views import Turns
@@ -42,7 +43,8 @@ CLASSES = (*VERBS, *NOUNS)
 SEEDS = FIRST_SEED + 2 * 10**9  # apart from those of the embedded backbone
 FLOW = FlowSettings(method="dis", bound_px=5.0)
 FPS = 5.0
-SIZE = "8x64"
+SIDE_PX = 64
+SIZE = f"8x{SIDE_PX}"
 INIT = "single frame"  # whose weights inflated networks begin with
 # What the lecture calls it, our name, and what its weights begin as.
 MODELS: dict[str, tuple[str, str | None]] = {
@@ -84,15 +86,25 @@ def draw(seed: int) -> tuple[Scene, NDArray[np.float32]]:
     return scene, target / target.sum()
 
 
-def pools(folder: Path, clips: int, looks: Looks) -> tuple[Pool, Pool]:
-    """Clips to train on, and a fifth as many to test on."""
+def pools(folder: Path, clips: int, flow: FlowSettings | None = None) -> tuple[Pool, Pool]:
+    """Clips to train on, and a fifth as many to test on, as colours or as their flow."""
     train = range(SEEDS, SEEDS + clips)
     test = range(SEEDS + 10**8, SEEDS + 10**8 + clips // 5)
+    place, looks = folder / "clips", Looks(FPS, SIDE_PX)
     found = [
-        world_pool(seeds, looks, folder / "clips", draw, name="verb and noun", workers=2, on_clip=_show("clips"))
+        world_pool(seeds, looks, place, draw, name="verb and noun", workers=2, on_clip=_show("clips"))
         for seeds in (train, test)
     ]
+    if flow is not None:
+        found = [
+            pool_from(f"{seeds} {flow}", range(len(pool)), partial(_flow, pool, Flow(flow)), place, 1, _show("flow"))
+            for seeds, pool in zip((train, test), found, strict=True)
+        ]
     return found[0], found[1]
+
+
+def _flow(pool: Pool, flow: Flow, number: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    return flow_frames(pool.clip(number), flow), pool.targets[number]
 
 
 def right(found: NDArray[np.float32], pool: Pool) -> dict[str, Any]:
@@ -116,8 +128,7 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     name, init = MODELS[model]
     spec = backbone_spec(name)
     recipe = replace(clips_of(spec, settings), short_side_px=spec.clips.crop_px)
-    looks = Looks(FPS, recipe.crop_px, FLOW if spec.channels == 2 else None)
-    training, held_out = pools(folder, clips, looks)
+    training, held_out = pools(folder, clips, FLOW if spec.channels == 2 else None)
     turns = Turns(_turned(MIRRORED), _turned(REVERSED))
     start = None if init is None else str(folder / f"seed{seed}" / init.replace(" ", "_") / "weights.safetensors")
     torch.manual_seed(seed)
@@ -149,7 +160,7 @@ def fused(folder: Path, name: str, clips: int, seed: int) -> dict[str, dict[str,
     """Both streams of ``name`` by average, and by an SVM for the verbs and one for the nouns."""
     streams = [folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "") for model in STREAMS[name]]
     rows = [np.load(stream / "scores.npz") for stream in streams]
-    training, held_out = pools(folder, clips, Looks(FPS, 64))
+    training, held_out = pools(folder, clips)
     figures = [json.loads((stream / "figures.json").read_text("utf-8")) for stream in streams]
     cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "cpu_s_per_clip", "train_cpu_s")}
     svm = np.zeros_like(rows[0]["held_out"])
