@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
 from benchmarks.common import save, table
-from extract.backbones import Backbone, backbone_spec
+from extract.backbones import Backbone, backbone_spec, load_backbone
 from extract.backbones.described import described_bytes
 from extract.flow import Flow, FlowSettings, flow_frames
 from pipelines.pretraining.fusing import averaged, stacked
@@ -148,7 +148,6 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
         "init": init,
         "parameters": backbone.parameters,
         "gmac": backbone.multiply_adds(recipe.clip_frames, recipe.crop_px, recipe.crop_px) / 1e9,
-        "cpu_s_per_clip": _cpu_s(backbone, recipe.clip_frames, recipe.crop_px),
         "train_cpu_s": train_cpu_s,
         "seed": seed,
     }
@@ -156,20 +155,23 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     return found
 
 
-def fused(folder: Path, name: str, clips: int, seed: int) -> dict[str, dict[str, Any]]:
+def fused(
+    folder: Path, name: str, clips: int, seed: int, rows_of: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Both streams of ``name`` by average, and by an SVM for the verbs and one for the nouns."""
     streams = [folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "") for model in STREAMS[name]]
-    rows = [np.load(stream / "scores.npz") for stream in streams]
+    scored = [np.load(stream / "scores.npz") for stream in streams]
     training, held_out = pools(folder, clips)
     figures = [json.loads((stream / "figures.json").read_text("utf-8")) for stream in streams]
-    cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "cpu_s_per_clip", "train_cpu_s")}
-    svm = np.zeros_like(rows[0]["held_out"])
+    cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "train_cpu_s")}
+    cost["cpu_s_per_clip"] = sum(rows_of[model]["cpu_s_per_clip"] for model in STREAMS[name])
+    svm = np.zeros_like(scored[0]["held_out"])
     for part in (slice(0, len(VERBS)), slice(len(VERBS), len(CLASSES))):
         known = training.targets[:, part].sum(1) > 0
         judge = LinearSVC(C=1.0, random_state=0)
-        judge.fit(stacked([row["training"][known, part] for row in rows]), training.targets[known, part].argmax(1))
-        svm[:, part] = judge.decision_function(stacked([row["held_out"][:, part] for row in rows]))
-    average = averaged([row["held_out"] for row in rows])
+        judge.fit(stacked([row["training"][known, part] for row in scored]), training.targets[known, part].argmax(1))
+        svm[:, part] = judge.decision_function(stacked([row["held_out"][:, part] for row in scored]))
+    average = averaged([row["held_out"] for row in scored])
     about = {"backbone": " + ".join(each["backbone"] for each in figures), "init": None, "seed": seed, **cost}
     return {
         f"{name}, average": right(average, held_out) | about,
@@ -177,9 +179,10 @@ def fused(folder: Path, name: str, clips: int, seed: int) -> dict[str, dict[str,
     }
 
 
-def _cpu_s(backbone: Backbone, frames: int, side_px: int) -> float:
+def _cpu_s(backbone: Backbone) -> float:
     """Processor seconds of one clip in one pass, plain torch in fp32, the quickest of five."""
-    clip = torch.randn(1, backbone.spec.channels, frames, side_px, side_px)
+    clips = backbone.spec.clips
+    clip = torch.randn(1, backbone.spec.channels, clips.clip_frames, clips.crop_px, clips.crop_px)
     taken = []
     for _ in range(6):
         began = time.process_time()
@@ -240,8 +243,10 @@ def main() -> None:
         print(model, {key: value for key, value in rows[model].items() if key != "per_verb"}, flush=True)
     if len(rows) < len(MODELS):
         sys.exit(0)
+    for row in rows.values():  # all in one run, side by side
+        row["cpu_s_per_clip"] = _cpu_s(load_backbone(row["backbone"], "random:0"))
     for name in STREAMS:
-        rows |= fused(given.folder, name, given.clips, given.seed)
+        rows |= fused(given.folder, name, given.clips, given.seed, rows)
     save("clip_models", __doc__.splitlines()[0], {"clips": given.clips, "epochs": given.epochs, "models": rows})
     draw_figure(rows, Path(__file__).parents[1] / "docs/pictures/clip-models.png")
     header = ["model", "motion", "appearance", "parameters", "GMAC", "ms a clip"]
