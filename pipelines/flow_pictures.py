@@ -24,6 +24,7 @@ from pipelines.video_out import (
     TICK,
     Picked,
     VideoWriter,
+    check_ending,
     check_is_other,
     even,
     picked,
@@ -86,8 +87,7 @@ def draw_flow(
         VideoError: the video cannot be read.
         MachineError: ``output`` cannot be written, or a library or weights are missing.
     """
-    if output.suffix not in ENDINGS:
-        raise UsageError(f"{output}: expected a name in {', '.join(ENDINGS)}")
+    check_ending(output, ENDINGS)
     if second is not None and output.suffix != ".png":
         raise UsageError(f"--second {second:g} is for a still picture; expected an output in .png, or no --second")
     check_is_other(output, video)

@@ -4,7 +4,7 @@ H W pixels.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -209,6 +209,12 @@ def short_side(info: VideoInfo, height_px: int) -> int:
 def even(size: tuple[int, int]) -> tuple[int, int]:
     """Width and height that every encoder takes: even, at least 2."""
     return max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
+
+
+def check_ending(output: Path, endings: Sequence[str]) -> None:
+    """Raises UsageError where ``output`` does not end in one of ``endings``."""
+    if output.suffix not in endings:
+        raise UsageError(f"{output}: expected a name in {', '.join(endings)}")
 
 
 def check_is_other(output: Path, source: str | Path) -> None:

@@ -21,7 +21,7 @@ from extract.errors import InputError
 from pipelines.checkpoint import RECORD_FILE
 from pipelines.pretraining.loop import scores
 from pipelines.pretraining.pool import OnClip
-from pipelines.pretraining.run import WEIGHTS_FILE, figures, flow_of, material_of
+from pipelines.pretraining.run import WEIGHTS_FILE, clips_folder, figures, flow_of, material_of
 from pipelines.pretraining.settings import PretrainSettings
 
 _C = 1.0
@@ -56,10 +56,7 @@ def fuse(
     """
     if len(runs) < 2:
         raise InputError(f"{len(runs)} runs given; expected two or more, such as one on colours and one on flow")
-    streams = [
-        _stream(Path(run), None if cache is None else Path(cache), settle_device(device), workers, on_clip)
-        for run in runs
-    ]
+    streams = [_stream(Path(run), cache, settle_device(device), workers, on_clip) for run in runs]
     first = streams[0]
     for run, stream in zip(runs, streams, strict=True):
         if stream.classes != first.classes or not np.array_equal(stream.truth, first.truth):
@@ -94,7 +91,7 @@ def _by_svm(streams: Sequence[Stream]) -> NDArray[np.float32]:
     return margins
 
 
-def _stream(run: Path, cache: Path | None, device: str, workers: int, on_clip: OnClip) -> Stream:
+def _stream(run: Path, cache: str | Path | None, device: str, workers: int, on_clip: OnClip) -> Stream:
     try:
         record = json.loads((run / RECORD_FILE).read_text("utf-8"))
         settings = PretrainSettings.model_validate(record["settings"])
@@ -103,7 +100,7 @@ def _stream(run: Path, cache: Path | None, device: str, workers: int, on_clip: O
         raise InputError(f"{run} is no run of `untrimmed pretrain`: {error}") from error
     backbone = load_backbone(name, run / WEIGHTS_FILE)
     clips = backbone.spec.clips
-    kept = cache or run.parent / f".{run.name}.clips"
+    kept = clips_folder(run, cache)
     flow = flow_of(backbone.spec, settings)
     material = material_of(source, record["videos"], clips, flow, settings, kept, workers=workers, on_clip=on_clip)
     if material.held_out is None:

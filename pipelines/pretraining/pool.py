@@ -13,19 +13,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import InputError, MachineError, UsageError, VideoError
+from extract.flow import FlowSettings, flow_for, flow_frames
 from extract.interrupts import children_ignore_interrupts
 from extract.video import probe
 from extract.worker import decoding_process
 from pipelines.pretraining.examples import Example
-
-if TYPE_CHECKING:
-    from extract.flow import FlowSettings
 
 OnClip = Callable[[int, int], None]  # clips read, of so many
 Job = TypeVar("Job")
@@ -41,7 +39,7 @@ class Looks:
 
     fps: float
     short_side_px: int
-    flow: "FlowSettings | None" = None
+    flow: FlowSettings | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +182,4 @@ def looked(frames: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
     """(T, H, W, 3) as they are, or their flow (T, H, W, 2)."""
     if looks.flow is None:
         return frames
-    from extract.flow import Flow, flow_frames  # not above: it loads OpenCV
-
-    flow: NDArray[np.uint8] = flow_frames(frames, Flow(looks.flow))
-    return flow
+    return flow_frames(frames, flow_for(looks.flow))

@@ -106,7 +106,7 @@ def pretrain(
         with torch.random.fork_rng(devices=[]):
             _initial(backbone, spec, init)
     resume = Resume(folder, key)
-    kept = Path(cache) if cache is not None else folder.parent / f".{folder.name}.clips"
+    kept = clips_folder(folder, cache)
     flow = flow_of(spec, chosen)
     material = material_of(str(source), videos, clips, flow, chosen, kept, workers=workers, on_clip=on_clip)
     began = time.time()
@@ -152,6 +152,11 @@ def clips_of(spec: BackboneSpec, settings: PretrainSettings) -> ClipDefaults:
     if fps == "native":
         raise UsageError("this backbone's clips have no rate of their own; choose one, such as --set fps=25")
     return replace(own, fps=float(fps), short_side_px=short_side)
+
+
+def clips_folder(run: Path, cache: str | Path | None) -> Path:
+    """Where decoded clips are kept: ``cache``, or beside ``run``."""
+    return Path(cache) if cache is not None else run.parent / f".{run.name}.clips"
 
 
 def flow_of(spec: BackboneSpec, settings: PretrainSettings) -> FlowSettings | None:
@@ -233,13 +238,10 @@ def _fit(loop: Loop, material: Material, resume: Resume, on_progress: Callable[[
         measured = None
         if material.held_out is not None and (loop.epoch % every == 0 or loop.epoch == loop.settings.epochs):
             found = scores(loop.network, material.held_out, loop.clips, times=1, crops=1, device=loop.device)
-            measured = {"accuracy": _accuracy(found, material.held_out.targets.argmax(1))}
+            truth = material.held_out.targets.argmax(1)
+            measured = {"accuracy": figures(found, truth, material.classes)["accuracy"]}
         loop.figures.append({"epoch": loop.epoch, "loss": loss, "validation": measured})
         resume.save(loop)
-
-
-def _accuracy(found: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    return float((found.argmax(1) == truth).mean())
 
 
 def _tested(

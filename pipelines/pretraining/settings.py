@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from extract.flow import Method
 from pipelines.config import Positive, checked
 
 
@@ -43,7 +44,7 @@ class PretrainSettings(BaseModel):
     relight: bool = True
     test_clips: Positive = 5
     test_crops: Literal[1, 3] = 1
-    flow: Literal["dis", "tvl1", "raft_large", "raft_small"] = "dis"
+    flow: Method = "dis"
     flow_bound_px: Annotated[float, Field(gt=0)] = 20.0
     examples: Positive = 16_000
 

@@ -10,14 +10,14 @@ import numpy as np
 from extract.backbones import Backbone
 from extract.errors import UsageError
 from extract.urls import without_secrets
-from pipelines.video_out import check_is_other
+from pipelines.video_out import check_ending, check_is_other
 from pipelines.visualizing.clips import clip_at
 from pipelines.visualizing.drawn import Evidence, filter_grid, filter_slices, maximised_frames, maximised_sheet
 from pipelines.visualizing.filters import filter_pictures, first_filters
 from pipelines.visualizing.maximizing import Ascent, Maximised, maximise
 from pipelines.visualizing.networks import Looked
 from pipelines.visualizing.saliency import Method, video_saliency
-from pipelines.visualizing.written import check_ending, write_moving, write_picture
+from pipelines.visualizing.written import ENDINGS, write_moving, write_picture
 
 OnShare = Callable[[float, str], None]  # share of the work that is done, and what is being done
 
@@ -52,7 +52,7 @@ def show_filters(
         UsageError: no such filters, or another ending.
         MachineError: the file cannot be written.
     """
-    check_ending(output)
+    check_ending(output, ENDINGS)
     if most < 1 or not 0 < fps <= 60:
         raise UsageError(f"{most} filters at {fps:g} slices a second; expected at least 1, and above 0 and up to 60")
     found = first_filters(backbone, layer, over_time=over_time)
@@ -115,7 +115,7 @@ def show_maximised(
         InputError, VideoError: ``begin`` cannot be read.
         MachineError: the file cannot be written.
     """
-    check_ending(output)
+    check_ending(output, ENDINGS)
     if not classes:
         raise UsageError("no class is named; expected --class NAME or its number, at least once")
     ascent = ascent or Ascent()
@@ -204,7 +204,7 @@ def show_saliency(
         InputError, VideoError: the video cannot be read.
         MachineError: the file cannot be written.
     """
-    check_ending(output)
+    check_ending(output, ENDINGS)
     check_is_other(output, video)
     method = method or Method()
     found = video_saliency(

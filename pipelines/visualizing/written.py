@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from extract.errors import UsageError
 from pipelines.render import font_of
-from pipelines.video_out import CODECS, VideoWriter, written_whole
+from pipelines.video_out import CODECS, VideoWriter, check_ending, written_whole
 
 Picture = NDArray[np.uint8]
 MOVING = (".gif", *CODECS)
@@ -24,12 +23,6 @@ GAP_PX = 4
 _VIDEO_S = 4  # a shorter one is shown again and again
 _TEXT_PX = 12
 _COLOURS = 256
-
-
-def check_ending(output: Path, endings: Sequence[str] = ENDINGS) -> None:
-    """Raises UsageError where ``output`` does not end in one of ``endings``."""
-    if output.suffix not in endings:
-        raise UsageError(f"{output}: expected a name in {', '.join(endings)}")
 
 
 def write_picture(picture: Picture, output: Path) -> None:
