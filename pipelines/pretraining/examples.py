@@ -56,7 +56,8 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     classes = tuple(sorted({row.label for row in rows if row.subset == TRAINING}))
     if len(classes) < 2:
         raise InputError(
-            f"{source}: {len(classes)} classes in the subset {TRAINING}; expected two or more. {'; '.join(notes)}"
+            f"{source}: {len(classes)} classes in the subset {TRAINING}; expected two or more. "
+            f"{''.join(f'{note}. ' for note in notes)}"
             "In a folder, classes are folders: jump/a.mp4, throw/b.mp4, or train/jump/a.mp4 and val/jump/c.mp4"
         )
     unknown = sorted({row.label for row in rows} - set(classes))
