@@ -230,13 +230,13 @@ def main() -> None:
     """Train what is missing, then write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clips", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=list(MODELS), default=list(MODELS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    settings = PretrainSettings(epochs=given.epochs, fps=FPS)
+    settings = PretrainSettings(epochs=given.epochs, batch=16, fps=FPS)
     rows = {}
     for model in given.only:
         rows[model] = train_one(given.folder, model, settings, given.clips, given.seed)

@@ -15,6 +15,8 @@ from torch.nn import functional
 from extract.backbones.network import Triple
 from extract.errors import UsageError
 
+Instantiation = Literal["softmax", "dot_product"]
+
 
 class NonLocal(nn.Module):
     """Every position looks at all others: x + norm(out(weights @ g)), with half the channels inside.
@@ -27,9 +29,7 @@ class NonLocal(nn.Module):
     The last norm begins at zero, so that a new block changes nothing until it is trained (section 4.1 there).
     """
 
-    def __init__(
-        self, width: int, *, instantiation: Literal["softmax", "dot_product"] = "softmax", pool: Triple = (1, 2, 2)
-    ) -> None:
+    def __init__(self, width: int, *, instantiation: Instantiation = "softmax", pool: Triple = (1, 2, 2)) -> None:
         super().__init__()
         inner = width // 2
         self._softmax, self._pool = instantiation == "softmax", pool
@@ -57,7 +57,7 @@ def insert_nonlocal(
     network: nn.Module,
     where: Iterable[str],
     *,
-    instantiation: Literal["softmax", "dot_product"] = "softmax",
+    instantiation: Instantiation = "softmax",
     pool: Triple = (1, 2, 2),
     channels: int = 3,
 ) -> nn.Module:

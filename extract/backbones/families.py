@@ -18,7 +18,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from extract.backbones.attention import insert_nonlocal
+from extract.backbones.attention import Instantiation, insert_nonlocal
 from extract.backbones.fusion import EarlyFusion, LateFusion, SlowFusion, first_conv, in_three_dimensions, with_channels
 from extract.backbones.images import ImageNetwork, inflate
 from extract.backbones.network import Network, conv_norm, empty
@@ -75,10 +75,13 @@ def _c3d(trunk: nn.Module, clip: Clip) -> Network:
     return SlowFusion(in_three_dimensions(with_channels(trunk, clip[0]), clip, first_pool_t=False))
 
 
-def _nonlocal(trunk: nn.Module, clip: Clip) -> Network:
-    network = _slow(trunk, clip)
-    insert_nonlocal(network, _middle(network, clip), channels=clip[0])
-    return network
+def _nonlocal(instantiation: Instantiation) -> Callable[[nn.Module, Clip], Network]:
+    def make(trunk: nn.Module, clip: Clip) -> Network:
+        network = _slow(trunk, clip)
+        insert_nonlocal(network, _middle(network, clip), channels=clip[0], instantiation=instantiation)
+        return network
+
+    return make
 
 
 def _lstm(trunk: nn.Module, clip: Clip) -> Network:
@@ -134,7 +137,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "slow": Family(_slow, _ROWS),
         "c3d": Family(_c3d, _ROWS),
         "inflated": Family(_inflated, f"{_ROWS}, mean over the clip's frames"),
-        "nonlocal": Family(_nonlocal, _ROWS),
+        "nonlocal": Family(_nonlocal("softmax"), _ROWS),
+        "nonlocal-dot": Family(_nonlocal("dot_product"), _ROWS),
         "lstm": Family(_lstm, "state of the LSTM after the last frame"),
         "rcn": Family(
             _recurrent("tanh"), "state of the recurrent convolutions after the last frame, mean over positions"

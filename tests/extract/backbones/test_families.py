@@ -103,9 +103,10 @@ def test_c3ds_first_pooling_leaves_time() -> None:
     assert c3d.maps(clip).shape[2] == 2
 
 
-def test_new_non_local_blocks_change_nothing() -> None:
+@pytest.mark.parametrize("family", ["nonlocal", "nonlocal-dot"])
+def test_new_non_local_blocks_change_nothing(family: str) -> None:
     trunk = trained_trunk()
-    slow, other = (from_trunk(f"{family}:small:8x64", trunk).eval() for family in ("slow", "nonlocal"))
+    slow, other = (from_trunk(f"{name}:small:8x64", trunk).eval() for name in ("slow", family))
     blocks = [name for name, _ in other.named_modules() if name.endswith("nonlocal_")]
     assert blocks == ["body.stage2.nonlocal_", "body.stage3.nonlocal_"]
     clip = torch.randn(2, 3, 8, 64, 64)
@@ -113,6 +114,18 @@ def test_new_non_local_blocks_change_nothing() -> None:
     for name in blocks:
         nn.init.ones_(other.get_submodule(f"{name}.norm").weight)  # type: ignore[arg-type]
     assert not torch.allclose(other(clip), slow(clip), atol=1e-3)
+
+
+def test_the_two_non_local_families_weigh_otherwise() -> None:
+    blocks = [
+        load_backbone(f"{family}:small:8x64", "random:0").network.get_submodule("body.stage2.nonlocal_")
+        for family in ("nonlocal", "nonlocal-dot")
+    ]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    clip = torch.randn(1, 32, 8, 8, 8)
+    for block in blocks:
+        nn.init.ones_(block.norm.weight)  # type: ignore[arg-type]
+    assert not torch.allclose(blocks[0](clip), blocks[1](clip), atol=1e-3)
 
 
 def by_hand(layer: RecurrentConv, maps: Tensor) -> Tensor:
