@@ -6,7 +6,7 @@ apart; which came first? No share of colours tells either. Clips of 16 frames of
 
     python -m benchmarks.clip_lessons [--seeds N]
 
-writes ``results/clip_lessons.json`` and the figure of docs/clip-models.md.
+writes ``results/clip_lessons.json``, and tables and figure of docs/clip-models.md.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.common import save
+from benchmarks.common import fill_table, save
 from extract.backbones import backbone_spec
 from pipelines.pretraining.loop import Loop, scores
 from pipelines.pretraining.pool import Pool
@@ -26,6 +26,7 @@ from pipelines.pretraining.run import new_network
 from pipelines.pretraining.settings import PretrainSettings
 from pipelines.pretraining.views import Turns
 
+DOCS = Path(__file__).parents[1] / "docs"
 FRAMES, SIDE_PX, PULSE = 16, 32, 2
 TRAINED_AT = 3  # the moment of training, in frames
 CLIPS, TESTED = 1600, 300
@@ -136,7 +137,10 @@ def main() -> None:
         (f"Shift: trained at frame {TRAINED_AT}", "first frame of the change in the test", moments, shift),
         ("Distance: trained at all distances", "frames between the two", gaps, distance),
     ]
-    draw_figure(panels, Path(__file__).parents[1] / "docs/pictures/clip-lessons.png")
+    draw_figure(panels, DOCS / "pictures/clip-lessons.png")
+    for name, label, (_, _, at, found) in (("shift", "change at", panels[0]), ("distance", "apart", panels[1])):
+        rows = [[model, *(f"{value:.2f}" for value in np.mean(each, 0))] for model, each in found.items()]
+        fill_table(DOCS / "clip-models.md", name, [label, *map(str, at)], rows)
 
 
 if __name__ == "__main__":

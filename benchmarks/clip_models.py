@@ -6,7 +6,7 @@ does). A network learns both at once, and is asked for the best of 16 verbs and 
     python -m benchmarks.clip_models FOLDER [--clips N] [--epochs N] [--seed K] [--only MODEL…]
 
 keeps decoded clips, weights and figures of each model in FOLDER, so that it goes on where it was stopped; with every
-model there it writes ``results/clip_models.json`` and the figure of docs/clip-models.md.
+model there it writes ``results/clip_models.json``, and table and figure of docs/clip-models.md.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
-from benchmarks.common import save, table
+from benchmarks.common import fill_table, save
 from extract.backbones import Backbone, backbone_spec, load_backbone
 from extract.backbones.described import described_bytes
 from extract.flow import Flow, FlowSettings, flow_frames
@@ -40,6 +40,7 @@ from pipelines.synthetic.scene import NOUNS, Scene, compose
 from pipelines.synthetic.verbs import MIRRORED, REVERSED, VERBS
 
 CLASSES = (*VERBS, *NOUNS)
+DOCS = Path(__file__).parents[1] / "docs"
 SEEDS = FIRST_SEED + 2 * 10**9  # apart from those of the embedded backbone
 FLOW = FlowSettings(method="dis", bound_px=5.0)
 FPS = 5.0
@@ -248,20 +249,22 @@ def main() -> None:
     for name in STREAMS:
         rows |= fused(given.folder, name, given.clips, given.seed, rows)
     save("clip_models", __doc__.splitlines()[0], {"clips": given.clips, "epochs": given.epochs, "models": rows})
-    draw_figure(rows, Path(__file__).parents[1] / "docs/pictures/clip-models.png")
-    header = ["model", "motion", "appearance", "parameters", "GMAC", "ms a clip"]
+    draw_figure(rows, DOCS / "pictures/clip-models.png")
+    header = ["model", "backbone", "motion", "appearance", "parameters", "GMAC", "CPU ms a clip"]
     lines = [
         [
             name,
+            " + ".join(f"`{each}`" for each in row["backbone"].split(" + ")),
             f"{row['motion']:.3f}",
             f"{row['appearance']:.3f}",
-            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['parameters']:,}",
             f"{row['gmac']:.3f}",
             f"{1000 * row['cpu_s_per_clip']:.1f}",
         ]
         for name, row in rows.items()
     ]
-    print(table(header, lines))
+    lines.append(["chance", "", f"{1 / len(VERBS):.3f}", f"{1 / len(NOUNS):.3f}", "", "", ""])
+    fill_table(DOCS / "clip-models.md", "models", header, lines)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def fill_table(page: Path, name: str, header: list[str], rows: list[list[str]]) -> None:
+    """Put the table between ``<!-- table NAME -->`` and ``<!-- end NAME -->`` of ``page``."""
+    begin, end = f"<!-- table {name} -->\n", f"<!-- end {name} -->"
+    text = page.read_text("utf-8")
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    page.write_text(f"{before}\n{table(header, rows)}\n\n{after}", "utf-8")
+
+
 def encode(
     path: Path,
     pictures: Iterator[NDArray[np.uint8]],

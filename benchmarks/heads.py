@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import machine, table
+from common import fill_table, machine
 
 from extract.store import FeatureStore
 from pipelines.console import Meter
@@ -127,10 +127,7 @@ def write_table(task: str, found: dict[str, Any]) -> None:
     chance = next(iter(found.values()))["chance"]
     if chance:
         rows.append(["chance", *(f"{chance[name]:.3f}" for name in metrics), "", "", ""])
-    begin, end = f"<!-- table {task} -->\n", f"<!-- end {task} -->"
-    page = DOCS.read_text()
-    before, after = page[: page.index(begin) + len(begin)], page[page.index(end) :]
-    DOCS.write_text(before + "\n" + table(header, rows) + "\n\n" + after)
+    fill_table(DOCS, task, header, rows)
 
 
 if __name__ == "__main__":
