@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ class Resume:
     ``key`` is what the training's result depends on: a state that another one left is not gone on with.
 
     Raises:
-        UsageError: another training was interrupted there.
+        UsageError: another training was interrupted there, or it cannot be told which.
     """
 
     def __init__(self, out: Path, key: Mapping[str, object]) -> None:
@@ -61,10 +62,10 @@ class Resume:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / KEY_FILE).write_text(json.dumps(self._key), "utf-8")
-            fresh = self._folder / f"{STATE_FILE}.partial"
-            torch.save(loop.state(), fresh)
-            fresh.replace(self._folder / STATE_FILE)
+            with _replacing(self._folder / KEY_FILE) as fresh:
+                fresh.write_text(json.dumps(self._key), "utf-8")
+            with _replacing(self._folder / STATE_FILE) as fresh:
+                torch.save(loop.state(), fresh)
         except OSError as error:
             raise MachineError(f"{self._folder}: cannot be written ({error.strerror}); free space") from error
         self._saved = time.monotonic()
@@ -74,6 +75,8 @@ class Resume:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _check(self) -> None:
+        if not (self._folder / STATE_FILE).exists():  # stopped before anything was kept
+            return
         lines = "\n  ".join(_differences(_read(self._folder / KEY_FILE), self._key))
         if lines:
             raise UsageError(
@@ -95,6 +98,19 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    except (OSError, ValueError) as error:
+        found = error
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{path}: cannot be read ({found!r:.200}), so nobody can tell whether the training that was interrupted "
+            f"there is this one; expected its settings as JSON. Choose another -o, or remove {path.parent}"
+        )
+    return found
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Where to write what becomes ``path``: that is as it was, or whole."""
+    fresh = path.with_name(f"{path.name}.partial")
+    yield fresh
+    fresh.replace(path)

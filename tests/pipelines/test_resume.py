@@ -82,6 +82,49 @@ def test_another_training_to_the_same_place_is_refused(world: World, tmp_path: P
         train("label", world.store, annotations=world.path, out=tmp_path / "run", settings=other)
 
 
+class Still:
+    """A loop that has nothing to keep but its epoch."""
+
+    device = torch.device("cpu")
+    epoch = 1
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch}
+
+    def restore(self, state: Any) -> None:
+        self.epoch = state["epoch"]
+
+
+def test_a_kill_while_it_saves_leaves_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = {"lr": 0.1}
+    kept = resume.Resume(tmp_path / "run", key)
+    kept.save(Still())
+
+    def killed(path: Path, *_args: object) -> None:
+        path.open("w").close()
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", killed)
+        with pytest.raises(Killed):
+            kept.save(Still())
+    again = Still()
+    again.epoch = 0
+    assert resume.Resume(tmp_path / "run", key).load(again) == 1
+
+
+def test_what_nobody_can_tell_is_said(tmp_path: Path) -> None:
+    resume.Resume(tmp_path / "run", {"lr": 0.1}).save(Still())
+    kept = tmp_path / ".run.training" / resume.KEY_FILE
+    for content in ("", "[1]"):
+        kept.write_text(content)
+        with pytest.raises(UsageError, match=r"training.json: cannot be read .* remove .*\.run\.training"):
+            resume.Resume(tmp_path / "run", {"lr": 0.1})
+    kept.unlink()
+    (kept.parent / resume.STATE_FILE).unlink()
+    resume.Resume(tmp_path / "run", {"lr": 0.1})
+
+
 def test_seeds_have_a_mean_and_a_spread(world: World, tmp_path: Path) -> None:
     fast = TrainSettings(epochs=2, hidden=8)
     asked: dict[str, Any] = {"annotations": world.path, "out": tmp_path / "runs", "settings": fast, "seeds": 3}
