@@ -8,6 +8,7 @@ are below ``FIRST_SEED``). K classes: the verbs, and "idle".
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,11 @@ def film(seed: int, looks: Looks, drawing: Draw) -> tuple[NDArray[np.uint8], NDA
 def world_pool(
     seeds: range, looks: Looks, folder: Path, drawing: Draw, *, name: str, workers: int, on_clip: OnClip
 ) -> Pool:
-    """The clips of ``seeds``, or what an earlier call with the same arguments made. Errors as `pool_of`."""
-    key = f"{name} {seeds} {looks}"
+    """The clips of ``seeds``, or what an earlier call of this version with the same arguments made.
+
+    Errors as `pool_of`.
+    """
+    key = f"{name} {seeds} {looks} {version('untrimmed')}"
     return pool_from(key, list(seeds), partial(film, looks=looks, drawing=drawing), folder, workers, on_clip)
 
 
