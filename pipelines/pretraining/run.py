@@ -17,6 +17,7 @@ from extract.backbones import BackboneSpec, ClipDefaults, Network, backbone_spec
 from extract.backbones.described import backbone_in, described_bytes
 from extract.backbones.families import from_trunk, is_family, trunk_of
 from extract.backbones.images import ImageNetwork
+from extract.cache import file_sha256
 from extract.engine import settle_device
 from extract.errors import UsageError
 from extract.flow import FlowSettings
@@ -92,23 +93,26 @@ def pretrain(
     spec = _checked(backbone)
     clips = clips_of(spec, chosen)
     where = torch.device(settle_device(device))
-    key = {
-        "backbone": backbone,
-        "source": str(source) if str(source) == WORLDS else str(Path(source).absolute()),
-        "videos": None if videos is None else str(Path(videos).absolute()),
-        "init": init,
-        "seed": seed,
-        "settings": chosen.model_dump(),
-        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
-    }
     check_free(folder)
     if init is not None:  # what is wrong with it is better said before hours of decoding
         with torch.random.fork_rng(devices=[]):
             _initial(backbone, spec, init)
-    resume = Resume(folder, key)
+    key: dict[str, Any] = {
+        "backbone": backbone,
+        "source": str(source) if str(source) == WORLDS else str(Path(source).absolute()),
+        "videos": None if videos is None else str(Path(videos).absolute()),
+        "init": init,
+        "init_sha256": file_sha256(Path(init)) if init is not None and Path(init).is_file() else None,
+        "seed": seed,
+        "settings": chosen.model_dump(),
+        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
+    }
+    Resume(folder, key)  # so is that something else was asked for
     kept = clips_folder(folder, cache)
     flow = flow_of(spec, chosen)
     material = material_of(str(source), videos, clips, flow, chosen, kept, workers=workers, on_clip=on_clip)
+    key |= _learnt_from(material)
+    resume = Resume(folder, key)
     began = time.time()
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -124,10 +128,7 @@ def pretrain(
     record = {
         **key,
         "task": "pretrain",
-        "classes": list(material.classes),
         "cache": str(kept),
-        "training_clips": len(material.training),
-        "validation_clips": 0 if held_out is None else len(held_out),
         "failed": [*material.training.failed, *(() if held_out is None else held_out.failed)],
         "notes": list(material.notes),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -190,6 +191,18 @@ def material_of(
     assert training_pool is not None  # noqa: S101 - read_examples found classes
     turns = Turns(mirrored=range(len(examples.classes)) if settings.mirror else None)
     return Material(training_pool, held_out_pool, examples.classes, turns, examples.notes)
+
+
+def _learnt_from(material: Material) -> dict[str, Any]:
+    """What a training's result depends on of its clips."""
+    training, held_out = material.training, material.held_out
+    return {
+        "classes": list(material.classes),
+        "training_clips": len(training),
+        "validation_clips": 0 if held_out is None else len(held_out),
+        "training_sha256": training.digest,
+        "validation_sha256": None if held_out is None else held_out.digest,
+    }
 
 
 def new_network(name: str, spec: BackboneSpec, classes: int, init: str | None) -> Network:

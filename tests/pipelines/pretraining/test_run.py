@@ -1,0 +1,120 @@
+"""A pretraining goes on with the clips and weights that it began with alone, and says what is wrong in its end."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from footage import encode, regular
+from numpy.typing import NDArray
+
+from extract.backbones import backbone_spec
+from extract.backbones.described import described_bytes
+from extract.errors import UsageError
+from pipelines.pretraining import pretrain, pretrain_settings
+from pipelines.pretraining.loop import Progress
+
+NETWORK = "frames:small:1x32"
+SETTINGS = pretrain_settings({"epochs": 2, "batch": 4, "fps": 25, "test_clips": 1})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def film(path: Path, level: int) -> None:
+    def picture(_index: int) -> NDArray[np.uint8]:
+        return np.full((64, 96, 3), level, np.uint8)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode(path, regular(3), picture=picture)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Dark and light clips of three frames, two to train on and one held out of each."""
+    for label, level in (("dark", 30), ("light", 220)):
+        for name in ("train/{}/a.mp4", "train/{}/b.mp4", "val/{}/c.mp4"):
+            film(tmp_path / "clips" / name.format(label), level)
+    return tmp_path / "clips"
+
+
+def weights(path: Path, name: str, seed: int = 0) -> str:
+    """A file that says that it holds weights of ``name``; they are those of another network."""
+    torch.manual_seed(seed)
+    spec = backbone_spec(NETWORK)
+    path.write_bytes(described_bytes(spec.build(), name=name, clips=spec.clips, classes=["dark", "light"]))
+    return str(path)
+
+
+def interrupted(clips: Path, out: Path, init: str | None = None) -> None:
+    def stop(at: Progress) -> None:
+        if at.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(NETWORK, clips, out=out, init=init, settings=SETTINGS, on_progress=stop)
+
+
+def rename(clips: Path) -> None:
+    (clips / "train/dark/a.mp4").rename(clips / "train/dark/z.mp4")
+
+
+def break_one(clips: Path) -> None:
+    (clips / "train/dark/a.mp4").write_bytes(b"no video")
+
+
+def replace_one(clips: Path) -> None:
+    film(clips / "val/light/c.mp4", 150)
+
+
+def add_class(clips: Path) -> None:
+    film(clips / "train/grey/a.mp4", 128)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rename, "training_sha256: '.*' then, '.*' now"),
+        (break_one, "training_clips: 4 then, 3 now"),
+        (replace_one, "validation_sha256: '.*' then, '.*' now"),
+        (add_class, r"classes: \['dark', 'light'\] then, \['dark', 'grey', 'light'\] now"),
+    ],
+)
+def test_a_training_does_not_go_on_with_other_clips(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], told: str
+) -> None:
+    monkeypatch.setattr("pipelines.resume.EVERY_S", 0.0)
+    interrupted(clips, tmp_path / "run")
+    change(clips)
+    with pytest.raises(UsageError, match=rf"(?s)another training .* interrupted:.*{told}.*another -o, or remove"):
+        pretrain(NETWORK, clips, out=tmp_path / "run", settings=SETTINGS)
+
+
+def test_a_training_does_not_go_on_from_other_weights_or_settings(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.resume.EVERY_S", 0.0)
+    init = weights(tmp_path / "w.safetensors", NETWORK)
+    interrupted(clips, tmp_path / "run", init)
+    weights(tmp_path / "w.safetensors", NETWORK, seed=1)
+    read: list[int] = []
+    for settings, told in ((SETTINGS, "init_sha256: "), (SETTINGS.model_copy(update={"fps": 5.0}), "fps: 25.0 then")):
+        with pytest.raises(UsageError, match=told):
+            pretrain(
+                NETWORK,
+                clips,
+                out=tmp_path / "run",
+                init=init,
+                settings=settings,
+                on_clip=lambda done, _total: read.append(done),
+            )
+    assert not read, "it is said before clips are read"
+    weights(tmp_path / "w.safetensors", NETWORK)
+    record = pretrain(NETWORK, clips, out=tmp_path / "run", init=init, settings=SETTINGS)
+    assert (record["training_clips"], record["validation_clips"]) == (4, 2)
