@@ -19,7 +19,7 @@ from extract.backbones.families import from_trunk, is_family, trunk_of
 from extract.backbones.images import ImageNetwork
 from extract.cache import file_sha256
 from extract.engine import settle_device
-from extract.errors import UsageError
+from extract.errors import InputError, UsageError
 from extract.flow import FlowSettings
 from pipelines.checkpoint import check_free, write_run
 from pipelines.fitting import VALIDATIONS
@@ -227,8 +227,14 @@ def _initial(name: str, spec: BackboneSpec, init: str | None) -> Network:
                 f"--init imagenet: {trunk} has no official weights; pretrain it, and give its weights file"
             )
         init = "pretrained"
-    held = backbone_in(Path(init))
-    image = load_backbone(held if held is not None and held.startswith(trunk) else trunk, init).network
+    held = backbone_in(Path(init)) or trunk
+    family, _, _ = held.partition(":")
+    if family != "frames" or trunk_of(held) != trunk_of(name):
+        raise InputError(
+            f"--init {init} holds weights of {held}; expected those of {name} or {trunk}. Pretrain one of them, and "
+            "give its weights file"
+        )
+    image = load_backbone(held, init).network
     assert isinstance(image, ImageNetwork)  # noqa: S101 - as all of that family
     return from_trunk(name, image.whole())
 

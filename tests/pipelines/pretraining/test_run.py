@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from extract.backbones import backbone_spec
 from extract.backbones.described import described_bytes
-from extract.errors import UsageError
+from extract.errors import InputError, UsageError
 from pipelines.pretraining import pretrain, pretrain_settings
 from pipelines.pretraining.loop import Progress
+from pipelines.pretraining.run import new_network
 
 NETWORK = "frames:small:1x32"
 SETTINGS = pretrain_settings({"epochs": 2, "batch": 4, "fps": 25, "test_clips": 1})
@@ -118,3 +119,20 @@ def test_a_training_does_not_go_on_from_other_weights_or_settings(
     weights(tmp_path / "w.safetensors", NETWORK)
     record = pretrain(NETWORK, clips, out=tmp_path / "run", init=init, settings=SETTINGS)
     assert (record["training_clips"], record["validation_clips"]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("held", "network"),
+    [
+        ("frames:vgg11_bn", "slow:vgg11:4x32"),
+        ("frames:small:1x32", "slow:vgg11:4x32"),
+        ("slow:small:8x32", "c3d:small"),
+    ],
+)
+def test_weights_of_another_image_network_are_refused(tmp_path: Path, held: str, network: str) -> None:
+    init = weights(tmp_path / "w.safetensors", held)
+    trunk = network.split(":")[1]
+    with pytest.raises(
+        InputError, match=rf"w.safetensors holds weights of {held}; expected .*{network} or frames:{trunk}"
+    ):
+        new_network(network, backbone_spec(network), 2, init)
