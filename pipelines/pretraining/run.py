@@ -271,7 +271,16 @@ def _tested(
 
 
 def figures(found: NDArray[np.float32], truth: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Accuracy of scores (N, K) on clips of classes (N,): the best, the best five, and for each class."""
+    """Accuracy of scores (N, K) on clips of classes (N,): the best, the best five, and for each class.
+
+    Raises:
+        UsageError: some are no numbers.
+    """
+    if spoilt := int(np.isnan(found).any(1).sum()):
+        raise UsageError(
+            f"the scores of {spoilt} of {len(found)} clips are no numbers: the training diverged. "
+            "Train again with a lower lr"
+        )
     rank = (found > found[np.arange(len(found)), truth][:, None]).sum(1)
     per_class = {
         name: float((rank[truth == number] == 0).mean())

@@ -14,7 +14,7 @@ from extract.backbones.described import described_bytes
 from extract.errors import InputError, UsageError
 from pipelines.pretraining import pretrain, pretrain_settings
 from pipelines.pretraining.loop import Progress
-from pipelines.pretraining.run import new_network
+from pipelines.pretraining.run import figures, new_network
 
 NETWORK = "frames:small:1x32"
 SETTINGS = pretrain_settings({"epochs": 2, "batch": 4, "fps": 25, "test_clips": 1})
@@ -136,3 +136,11 @@ def test_weights_of_another_image_network_are_refused(tmp_path: Path, held: str,
         InputError, match=rf"w.safetensors holds weights of {held}; expected .*{network} or frames:{trunk}"
     ):
         new_network(network, backbone_spec(network), 2, init)
+
+
+def test_scores_that_are_no_numbers_are_no_accuracy() -> None:
+    found = np.array([[np.nan, np.nan], [0.25, 0.75]], np.float32)
+    with pytest.raises(UsageError, match=r"scores of 1 of 2 clips are no numbers: .* Train again with a lower lr"):
+        figures(found, np.array([0, 1]), ["a", "b"])
+    margins = np.array([[-np.inf, 1.0]], np.float32)  # of a class that an SVM never saw
+    assert figures(margins, np.array([1]), ["a", "b"])["accuracy"] == 1.0
