@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.shared import Device, Json, Quiet, Verbose, app, print_result
+from pipelines.cli.shared import FAILED_INPUTS, Device, Json, Quiet, Verbose, app, print_result
 from pipelines.console import Meter
 
 Cache = Annotated[
@@ -68,6 +68,8 @@ def pretrain(
             ),
         )
     print_result({"run": str(output), **record}, pretrained_lines(output, record), as_json=as_json)
+    if record["failed"]:
+        raise typer.Exit(FAILED_INPUTS)
 
 
 @app.command(epilog="Example: untrimmed fuse runs/colours runs/flow")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from footage import encode, regular
 from numpy.typing import NDArray
 
@@ -144,3 +145,15 @@ def test_scores_that_are_no_numbers_are_no_accuracy() -> None:
         figures(found, np.array([0, 1]), ["a", "b"])
     margins = np.array([[-np.inf, 1.0]], np.float32)  # of a class that an SVM never saw
     assert figures(margins, np.array([1]), ["a", "b"])["accuracy"] == 1.0
+
+
+def test_clips_that_cannot_be_read_are_named_and_end_with_4(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    break_one(clips)
+    (clips / "val/light/c.mp4").write_bytes(b"no video")
+    arguments = [NETWORK, clips, "-o", tmp_path / "run", "--set", "epochs=1", "--set", "fps=25"]
+    assert run(monkeypatch, "pretrain", *arguments) == 4
+    shown = " ".join(capfd.readouterr().out.split())
+    assert all(f"{name}:" in shown for name in ("train/dark/a.mp4", "val/light/c.mp4"))
+    assert (tmp_path / "run/weights.safetensors").exists()
