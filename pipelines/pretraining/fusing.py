@@ -15,23 +15,36 @@ import torch
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
-from extract.backbones import load_backbone
+from extract.backbones import Backbone, load_backbone
 from extract.engine import settle_device
 from extract.errors import InputError
 from pipelines.checkpoint import RECORD_FILE
+from pipelines.notes import shown
 from pipelines.pretraining.loop import scores
-from pipelines.pretraining.pool import OnClip
+from pipelines.pretraining.pool import OnClip, Pool
 from pipelines.pretraining.run import WEIGHTS_FILE, clips_folder, figures, flow_of, material_of
 from pipelines.pretraining.settings import PretrainSettings
 
 _C = 1.0
+_AGAIN = "Put the clips back that it was trained on, or train again"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """One run: its network, how it is tested, and the clips that it learnt from and was tested on."""
+
+    run: Path
+    backbone: Backbone
+    settings: PretrainSettings
+    training: Pool
+    held_out: Pool
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """One network's probabilities: (N, K) of the clips that it learnt from and of those held out, and their classes."""
 
-    classes: tuple[str, ...]
     training: NDArray[np.float32]
     held_out: NDArray[np.float32]
     training_truth: NDArray[np.int64]
@@ -52,21 +65,24 @@ def fuse(
         ``streams``, a list of figures, ``average`` and ``svm``, figures each (`pipelines.pretraining.run.figures`).
 
     Raises:
-        InputError: fewer than two, not a run of pretraining, no clips held out, or runs on other clips.
+        InputError: fewer than two, not a run of pretraining, no clips held out, clips that are no longer those of
+            the run, or runs on other clips.
     """
     if len(runs) < 2:
         raise InputError(f"{len(runs)} runs given; expected two or more, such as one on colours and one on flow")
-    streams = [_stream(Path(run), cache, settle_device(device), workers, on_clip) for run in runs]
+    found = [_trained(Path(run), cache, workers, on_clip) for run in runs]
+    classes = found[0].classes
+    for other in found[1:]:
+        _check_same(other, found[0])
+    where = torch.device(settle_device(device))
+    streams = [_stream(trained, where, on_clip) for trained in found]
     first = streams[0]
-    for run, stream in zip(runs, streams, strict=True):
-        if stream.classes != first.classes or not np.array_equal(stream.truth, first.truth):
-            raise InputError(f"{run} was trained on other clips than {runs[0]}; expected runs on the same")
     return {
         "runs": [str(run) for run in runs],
         "validation_clips": len(first.truth),
-        "streams": [figures(stream.held_out, stream.truth, stream.classes) for stream in streams],
-        "average": figures(averaged([stream.held_out for stream in streams]), first.truth, first.classes),
-        "svm": figures(_by_svm(streams), first.truth, first.classes),
+        "streams": [figures(stream.held_out, stream.truth, classes) for stream in streams],
+        "average": figures(averaged([stream.held_out for stream in streams]), first.truth, classes),
+        "svm": figures(_by_svm(streams), first.truth, classes),
     }
 
 
@@ -91,31 +107,60 @@ def _by_svm(streams: Sequence[Stream]) -> NDArray[np.float32]:
     return margins
 
 
-def _stream(run: Path, cache: str | Path | None, device: str, workers: int, on_clip: OnClip) -> Stream:
+def _trained(run: Path, cache: str | Path | None, workers: int, on_clip: OnClip) -> Trained:
     try:
         record = json.loads((run / RECORD_FILE).read_text("utf-8"))
         settings = PretrainSettings.model_validate(record["settings"])
         name, source = record["backbone"], record["source"]
+        classes, counts = tuple(record["classes"]), (record["training_clips"], record["validation_clips"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{run} is no run of `untrimmed pretrain`: {error}") from error
     backbone = load_backbone(name, run / WEIGHTS_FILE)
-    clips = backbone.spec.clips
+    clips, flow = backbone.spec.clips, flow_of(backbone.spec, settings)
     kept = clips_folder(run, cache)
-    flow = flow_of(backbone.spec, settings)
     material = material_of(source, record["videos"], clips, flow, settings, kept, workers=workers, on_clip=on_clip)
+    if material.classes != classes:
+        raise InputError(
+            f"{run} was trained on the classes {shown(classes)}; in {source} there are now {shown(material.classes)}. "
+            f"{_AGAIN}"
+        )
     if material.held_out is None:
         raise InputError(f"{run}: there were no clips held out, so nothing can be scored")
-    where = torch.device(device)
-
-    def scored(times: int, which: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        return scores(
-            backbone.network, which, clips, times=times, crops=settings.test_crops, device=where, on_clip=on_clip
+    if counts != (len(material.training), len(material.held_out)):
+        raise InputError(
+            f"{run} was trained on {counts[0]} clips and tested on {counts[1]}; in {source} there are now "
+            f"{len(material.training)} and {len(material.held_out)} that can be read. {_AGAIN}"
         )
+    return Trained(run, backbone, settings, material.training, material.held_out, classes)
+
+
+def _check_same(other: Trained, first: Trained) -> None:
+    if other.classes != first.classes:
+        raise InputError(
+            f"{other.run} tells {shown(other.classes)} apart, {first.run} {shown(first.classes)}; "
+            "expected runs on the same clips"
+        )
+    for what, ours, theirs in (
+        ("trained", first.training.names, other.training.names),
+        ("tested", first.held_out.names, other.held_out.names),
+    ):
+        if ours != theirs:
+            apart = sorted({*ours} ^ {*theirs})
+            raise InputError(
+                f"{other.run} was {what} on other clips than {first.run}, or in another order; expected runs on the "
+                f"same. Train again on the clips of both. Of one of them alone: {shown(apart)}"
+            )
+
+
+def _stream(trained: Trained, device: torch.device, on_clip: OnClip) -> Stream:
+    def scored(times: int, pool: Pool) -> NDArray[np.float32]:
+        network, clips = trained.backbone.network, trained.backbone.spec.clips
+        crops = trained.settings.test_crops
+        return scores(network, pool, clips, times=times, crops=crops, device=device, on_clip=on_clip)
 
     return Stream(
-        material.classes,
-        scored(1, material.training),
-        scored(settings.test_clips, material.held_out),
-        material.training.targets.argmax(1),
-        material.held_out.targets.argmax(1),
+        scored(1, trained.training),
+        scored(trained.settings.test_clips, trained.held_out),
+        trained.training.targets.argmax(1),
+        trained.held_out.targets.argmax(1),
     )

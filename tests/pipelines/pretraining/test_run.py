@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from commands import run
-from footage import encode, regular
-from numpy.typing import NDArray
+from shades import dark_and_light, film_grey
 
 from extract.backbones import backbone_spec
 from extract.backbones.described import described_bytes
@@ -29,21 +28,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def film(path: Path, level: int) -> None:
-    def picture(_index: int) -> NDArray[np.uint8]:
-        return np.full((64, 96, 3), level, np.uint8)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encode(path, regular(3), picture=picture)
-
-
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """Dark and light clips of three frames, two to train on and one held out of each."""
-    for label, level in (("dark", 30), ("light", 220)):
-        for name in ("train/{}/a.mp4", "train/{}/b.mp4", "val/{}/c.mp4"):
-            film(tmp_path / "clips" / name.format(label), level)
-    return tmp_path / "clips"
+    return dark_and_light(tmp_path / "clips")
 
 
 def weights(path: Path, name: str, seed: int = 0) -> str:
@@ -72,11 +59,11 @@ def break_one(clips: Path) -> None:
 
 
 def replace_one(clips: Path) -> None:
-    film(clips / "val/light/c.mp4", 150)
+    film_grey(clips / "val/light/c.mp4", 150)
 
 
 def add_class(clips: Path) -> None:
-    film(clips / "train/grey/a.mp4", 128)
+    film_grey(clips / "train/grey/a.mp4", 128)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +74,7 @@ def add_class(clips: Path) -> None:
         (replace_one, "validation_sha256: '.*' then, '.*' now"),
         (add_class, r"classes: \['dark', 'light'\] then, \['dark', 'grey', 'light'\] now"),
     ],
+    ids=["renamed", "broken", "replaced", "another class"],
 )
 def test_a_training_does_not_go_on_with_other_clips(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], told: str

@@ -1,0 +1,80 @@
+"""Streams are fused where they are of the same clips, those that they were trained on, and refused elsewhere."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from shades import dark_and_light, film_grey
+
+from extract.errors import InputError
+from pipelines.pretraining import pretrain, pretrain_settings
+from pipelines.pretraining.fusing import fuse
+
+SETTINGS = pretrain_settings({"epochs": 1, "batch": 4, "fps": 25, "test_clips": 1})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    return dark_and_light(tmp_path / "clips")
+
+
+def trained(clips: Path, out: Path) -> Path:
+    pretrain("frames:small:1x32", clips, out=out, settings=SETTINGS)
+    return out
+
+
+def rename(folder: str, old: str, new: str) -> Callable[[Path], None]:
+    return lambda clips: shutil.move(clips / folder / old, clips / folder / new)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            rename("train", "dark/b.mp4", "dark/z.mp4"),
+            r"trained on other clips than .*/b.mp4 \(dark\), train/dark/z.mp4",
+        ),
+        (rename("val", "dark/c.mp4", "dark/z.mp4"), r"tested on other clips .*/c.mp4 \(dark\), val/dark/z.mp4"),
+        (
+            rename("train", "dark", "grey"),
+            "other tells grey, light apart, .*first dark, light; expected runs on the same",
+        ),
+    ],
+)
+def test_runs_on_other_clips_are_refused(
+    clips: Path, tmp_path: Path, change: Callable[[Path], None], told: str
+) -> None:
+    first = trained(clips, tmp_path / "first")
+    shutil.copytree(clips, tmp_path / "moved")
+    assert fuse([first, trained(tmp_path / "moved", tmp_path / "same")])["validation_clips"] == 2
+    change(tmp_path / "moved")
+    with pytest.raises(InputError, match=told):
+        fuse([first, trained(tmp_path / "moved", tmp_path / "other")])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rename("train", "dark", "black"), r"the classes dark, light; in .*clips there are now black, light\. Put"),
+        (lambda clips: (clips / "train/dark/a.mp4").unlink(), "trained on 4 clips and tested on 2; .* now 3 and 2"),
+        (lambda clips: film_grey(clips / "val/dark/d.mp4", 9), "trained on 4 clips and tested on 2; .* now 4 and 3"),
+    ],
+    ids=["classes", "fewer", "more"],
+)
+def test_clips_that_are_no_longer_those_of_the_run_are_refused(
+    clips: Path, tmp_path: Path, change: Callable[[Path], None], told: str
+) -> None:
+    run = trained(clips, tmp_path / "run")
+    change(clips)
+    with pytest.raises(InputError, match=told):
+        fuse([run, run])
