@@ -27,6 +27,7 @@ _SHOWN = 3
 # Names in torchvision's older files, which its own loaders translate: densenet.py, vision_transformer.py.
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 _MLP = (re.compile(r"\.mlp\.linear_([12])\."), lambda found: f".mlp.{3 * (int(found[1]) - 1)}.")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that answer in training alone
 _LAST = "classifier.weight"
 _COUNTER = "num_batches_tracked"  # BatchNorm's, of no use here; some formats have it
 
@@ -107,7 +108,11 @@ def _image_names(tensors: Mapping[str, Tensor], last_layer: str) -> State:
     """Torchvision's names of an image network, below ours."""
     if any(name.startswith("body.") for name in tensors):
         return dict(tensors)
-    tensors = {_DENSE.sub(r"\1\2", _MLP[0].sub(_MLP[1], name)): tensor for name, tensor in tensors.items()}
+    tensors = {
+        _DENSE.sub(r"\1\2", _MLP[0].sub(_MLP[1], name)): tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(_AUXILIARY)
+    }
     return {
         f"classifier.{name.removeprefix(last_layer + '.')}" if name.startswith(last_layer + ".") else f"body.{name}": t
         for name, t in tensors.items()

@@ -34,6 +34,7 @@ FPS = 10.0
 _USUAL_STRIDE_PX = 32
 SIDE_PX = 64  # of this project's own trunks
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+_EXAMPLE = "early:small:16x64:flow"
 _GREY: tuple[Colours, Colours] = ((0.45,) * 3, (0.225,) * 3)
 _FLOW: tuple[Colours, Colours] = ((0.5,) * 3, (0.5,) * 3)
 
@@ -56,7 +57,7 @@ def _inflated(trunk: nn.Module, clip: Clip) -> Network:
 
 
 def _early(trunk: nn.Module, clip: Clip) -> Network:
-    return EarlyFusion(with_channels(trunk, clip[0] * clip[1]))
+    return EarlyFusion(with_channels(trunk, clip[0], clip[1]))
 
 
 def _late(trunk: nn.Module, clip: Clip) -> Network:
@@ -231,6 +232,8 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
     if trunk not in OWN:
         side_px, (mean, std), short_side_px = _image_input(trunk)
     channels = 3
+    if len({part == "flow" for part in rest}) < len(rest):
+        raise UsageError(f"backbone {name!r} names a clip's size or flow twice; expected each once, as in {_EXAMPLE}")
     for part in rest:
         if part == "flow":
             channels, (mean, std) = 2, _FLOW
@@ -272,4 +275,10 @@ def _middle(network: Network, clip: Clip) -> list[str]:
     for name, module in stages:
         module.register_forward_hook(lambda _m, _i, out, name=f"body.{name}": note(name, out))
     shadow.maps(torch.empty(1, *clip, device="meta"))
-    return [name for _, name in sorted(sizes.items(), reverse=True)][-3:-1]
+    found = [name for _, name in sorted(sizes.items(), reverse=True)][-3:-1]
+    if not found:
+        raise UsageError(
+            f"non-local blocks stand between layers of different sizes of maps, and {type(body).__name__} has one size "
+            "alone, or no layers that are known; take a network such as small or resnet18"
+        )
+    return found

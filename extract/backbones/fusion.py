@@ -86,24 +86,24 @@ class SlowFusion(ImageNetwork):
         return clips
 
 
-def with_channels(trunk: nn.Module, channels: int) -> nn.Module:
-    """``trunk``, in place, its first convolution for so many input channels.
+def with_channels(trunk: nn.Module, channels: int, frames: int = 1) -> nn.Module:
+    """``trunk``, in place, its first convolution for so many input channels of so many frames.
 
-    A multiple of its own: every frame of a colour gets the colour's kernel, divided by the number of frames, so that a
-    clip that does not move gives what its image gives. Others: the kernel's mean over its channels is repeated, and
-    scaled so that equal channels give what they gave, as in Wang et al., "Temporal Segment Networks" (ECCV 2016),
-    section 3.2, for flow.
+    The trunk's own channels: every frame of a colour gets the colour's kernel, divided by the number of frames, so that
+    a clip that does not move gives what its image gives. Others, as of flow: the kernel's mean over its channels is
+    repeated, and scaled so that equal channels give what they gave, as in Wang et al., "Temporal Segment Networks"
+    (ECCV 2016), section 3.2.
     """
     conv = first_conv(trunk)
-    if conv.in_channels == channels:
+    if (channels, frames) == (conv.in_channels, 1):
         return trunk
-    weight, times = conv.weight.detach(), channels // conv.in_channels
-    if channels % conv.in_channels == 0:
-        weight = weight.repeat_interleave(times, 1) / times
+    weight, seen = conv.weight.detach(), channels * frames
+    if channels == conv.in_channels:
+        weight = weight.repeat_interleave(frames, 1) / frames
     else:
-        weight = weight.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+        weight = weight.sum(1, keepdim=True).expand(-1, seen, -1, -1) / seen
     conv.weight = nn.Parameter(weight.clone())
-    conv.in_channels = channels
+    conv.in_channels = seen
     if hasattr(trunk, "transform_input"):
         trunk.transform_input = False  # type: ignore[assignment]  # it moves three colours
     return trunk

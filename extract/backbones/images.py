@@ -51,7 +51,10 @@ class ImageNetwork(Network):
         """
         layer = getattr(self.body, "avgpool", None)
         if not isinstance(layer, nn.Module):
-            raise UsageError("this image network has no avgpool layer, so its maps are not known; ask for a layer")
+            raise UsageError(
+                "this image network has no layer avgpool, so its maps are not known; name a --layer, or make the clip "
+                "model from a network that has one, such as resnet18 or small"
+            )
         seen: list[Tensor] = []
         hook = layer.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
         try:

@@ -21,7 +21,8 @@ class RecurrentConv(nn.Module):
 
     With kernels of 1 x 1 every position is torch's ``RNN``, ``GRU`` or ``LSTM``, whose equations and order of gates
     these are. Sources: GRU, Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video
-    Representations" (ICLR 2016), section 3; LSTM, Shi et al., "Convolutional LSTM Network" (NeurIPS 2015), equation 3,
+    Representations" (ICLR 2016), section 3, but for the reset, which acts behind the convolution of the state, as in
+    torch, and there before it; LSTM, Shi et al., "Convolutional LSTM Network" (NeurIPS 2015), equation 3,
     without peepholes.
 
     Args:

@@ -50,7 +50,8 @@ OWN: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 
 def trunk_builder(name: str) -> Callable[[], nn.Module]:
-    """What builds image network ``name``, (B, 3, H, W) -> (B, K), with random weights.
+    """What builds image network ``name``, (B, 3, H, W) -> (B, K), with random weights and without heads
+    that only training uses.
 
     Raises:
         UsageError: no such network; names the nearest.
@@ -68,7 +69,7 @@ def trunk_builder(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         options: dict[str, Any] = {}
         if name in ("googlenet", "inception_v3"):
-            options = {"transform_input": True, "init_weights": True}
+            options = {"transform_input": True, "init_weights": True, "aux_logits": False}
         elif name.startswith("vit_"):  # its positions are of one size, that of its weights
             options = {"image_size": models.get_model_weights(name).DEFAULT.meta["min_size"][0]}
         with warnings.catch_warnings():

@@ -78,12 +78,14 @@ def views(clip: Pixels, clips: ClipDefaults, *, times: int, crops: int) -> Itera
 
 
 def to_input(clips: Sequence[Pixels], recipe: ClipDefaults) -> Tensor:
-    """(T, H, W, C) uint8 each -> (B, C, T, H, W) float32, normalised."""
+    """(T, H, W, C) uint8 each, RGB or flow -> (B, C, T, H, W) float32, normalised, in the recipe's order of colours."""
     pixels = torch.from_numpy(np.ascontiguousarray(np.stack(clips))).permute(0, 4, 1, 2, 3)
+    if recipe.colour == "bgr":
+        pixels = pixels.flip(1)
     channels = pixels.shape[1]
     mean, std = (torch.tensor(values[:channels]).view(1, -1, 1, 1, 1) for values in (recipe.mean, recipe.std))
     normal: Tensor = (pixels.float() / 255 - mean) / std
-    return normal.flip(1) if recipe.colour == "bgr" else normal
+    return normal
 
 
 def relit(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from extract.backbones import Backbone
-from extract.backbones.fusion import EarlyFusion
+from extract.backbones.fusion import EarlyFusion, first_conv
 from extract.errors import UsageError
 from extract.flow import flow_picture
 from pipelines.notes import shown
@@ -49,9 +49,11 @@ def first_filters(backbone: Backbone, layer: str | None = None, *, over_time: bo
         UsageError: no such layer, none that reads pixels, or none over time behind it.
     """
     network = backbone.network
-    early = isinstance(network, EarlyFusion)
+    stacked = first_conv(network) if isinstance(network, EarlyFusion) else None
     readers = {
-        name: conv for name, conv in _convolutions(network) if _reads_pixels(conv, backbone.spec.channels, early)
+        name: conv
+        for name, conv in _convolutions(network)
+        if conv is stacked or (stacked is None and conv.weight.shape[1] == backbone.spec.channels)
     }
     if not readers:
         raise UsageError(f"{backbone.name} has no convolution over pixels, so there are no filters to show")
@@ -91,11 +93,6 @@ def _convolutions(network: nn.Module) -> Iterator[tuple[str, _Conv]]:
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             yield name, module
-
-
-def _reads_pixels(conv: _Conv, channels: int, early: bool) -> bool:
-    seen = conv.weight.shape[1]
-    return seen == channels or (early and isinstance(conv, nn.Conv2d) and seen % channels == 0)
 
 
 def _weights(conv: _Conv, channels: int) -> Tensor:

@@ -106,6 +106,8 @@ def test_filters_of_other_networks() -> None:
     found = first_filters(early).weights
     assert found.shape == (12, 3, 16, 3, 3)
     assert found[5, 2, 7, 1, 0] == conv.weight[5, 2 * 16 + 7, 1, 0]  # frames are channels there
+    with pytest.raises(UsageError, match="no convolution over the clip itself"):
+        first_filters(load_backbone("early:lecture:4x32:flow", "random:0"), "body.stage2.conv")
     with pytest.raises(UsageError, match="no convolution over the clip itself; expected one of body"):
         first_filters(backbone(), "classifier")
     with pytest.raises(UsageError, match="no layer that sees time alone"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from extract.backbones import backbone_spec, load_backbone
 from extract.backbones.described import described_bytes
 from extract.backbones.families import FAMILIES, from_trunk
-from extract.backbones.fusion import with_channels
+from extract.backbones.fusion import first_conv, with_channels
 from extract.backbones.network import empty
 from extract.backbones.recurrent import Cell, RecurrentConv
 from extract.backbones.trunks import trunk_builder
@@ -223,9 +223,27 @@ def test_other_channels_keep_the_answer_to_grey() -> None:
     torch.testing.assert_close(with_channels(trunk, 10)(grey.repeat(1, 10, 1, 1)), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_stacked_flow_has_no_colours_of_the_image() -> None:
+    trunk = trained_trunk()
+    kernel = trunk.get_submodule("stage1.conv").weight.detach().mean(1, keepdim=True)  # type: ignore[operator]
+    stacked = first_conv(from_trunk("early:small:12x32:flow", trunk)).weight
+    torch.testing.assert_close(stacked, (kernel * 3 / 24).expand_as(stacked))
+
+
+@pytest.mark.parametrize("name", ["frames:googlenet:1x64", "inflated:inception_v3:2x96"])
+def test_networks_with_heads_for_training_train_without_them(name: str) -> None:
+    network = load_backbone(name, "random:0").network.train().requires_grad_()
+    side_px = int(name[-2:])
+    network(torch.randn(2, 3, int(name[-4]), side_px, side_px)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("nonlocal:lecture", "stand between layers of different sizes of maps"),
+        ("early:small:8x64:4x32", "names a clip's size or flow twice"),
+        ("early:small:flow:flow", "names a clip's size or flow twice"),
         ("early:small:x", "ends in 'x'; expected FAMILY:TRUNK"),
         ("early:smal", "did you mean frames:small"),
         ("slow:convnext_tiny", "ConvNeXt cannot be made three-dimensional .*inflated:NAME"),

@@ -94,7 +94,7 @@ def test_what_cannot_be_inflated_is_refused() -> None:
 
 def test_frames_without_maps_say_so() -> None:
     backbone = load_backbone("frames:vit_b_16", "random:0")
-    with pytest.raises(UsageError, match="has no avgpool layer"):
+    with pytest.raises(UsageError, match="has no layer avgpool"):
         backbone.maps(torch.zeros(1, 3, 1, 224, 224))
 
 

@@ -3,16 +3,21 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, cast
 
 import numpy as np
 import pytest
 import torch
 from commands import run
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 import pipelines
-from extract.backbones import ClipDefaults, load_backbone
+from extract.backbones import Backbone, ClipDefaults, load_backbone
+from extract.engine._model import ClipInput, ClipModel
 from extract.errors import InputError, UsageError
 from extract.flow import quantised
 from pipelines.pretraining import PretrainSettings, pretrain, pretrain_settings
@@ -146,10 +151,26 @@ def test_turned_flow_moves_the_other_way() -> None:
     np.testing.assert_array_equal(backwards(flow)[2], quantised(0 * moving, 20.0))
 
 
-def test_input_is_normalised_as_in_extraction() -> None:
-    x = to_input([ramp(), ramp()], RECIPE)
-    assert x.shape == (2, 3, 20, 12, 16)
-    torch.testing.assert_close(x[0, 1, 3, 7], torch.full((16,), (7 / 255 - 0.4) / 0.2))
+class Unchanged(nn.Module):
+    """Gives its input."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """The same tensor."""
+        return x
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_input_is_normalised_as_in_extraction(colour: Literal["rgb", "bgr"]) -> None:
+    recipe = replace(RECIPE, mean=(0.3, 0.4, 0.5), std=(0.1, 0.2, 0.3), colour=colour)
+    clip = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4, 3), np.uint8)
+    x = to_input(list(clip), recipe)
+    red, blue = (0, 2) if colour == "rgb" else (2, 0)
+    for channel, frames in ((red, clip[..., 0]), (1, clip[..., 1]), (blue, clip[..., 2])):
+        wanted = (frames / 255 - recipe.mean[channel]) / recipe.std[channel]
+        np.testing.assert_allclose(x[:, channel].numpy(), wanted, rtol=1e-4, atol=1e-5)
+    given = ClipInput(frames=4, side_px=4, mean=recipe.mean, std=recipe.std, colour=colour)
+    extracted = ClipModel(cast(Backbone, SimpleNamespace(network=Unchanged())), given)(torch.from_numpy(clip))
+    torch.testing.assert_close(x, extracted, rtol=1e-5, atol=1e-5)
 
 
 def test_figures_on_worked_numbers() -> None:
