@@ -1,7 +1,8 @@
 """All families of clip models side by side on made motion worlds, with equal data, steps and clips.
 
-Every clip has two answers: its verb (motion: no single frame tells it) and the noun of its actor (appearance: any frame
-does). A network learns both at once, and is asked for the best of 16 verbs and of 8 nouns.
+Networks that begin with another's weights have that one's steps besides. Every clip has two answers: its verb
+(motion: no single frame tells it) and the noun of its actor (appearance: any frame does). A network learns both at
+once, and is asked for the best of 16 verbs and of 8 nouns.
 
     python -m benchmarks.clip_models FOLDER [--clips N] [--epochs N] [--seed K] [--only MODEL…]
 
@@ -34,7 +35,7 @@ from pipelines.pretraining.loop import Loop, scores
 from pipelines.pretraining.pool import Looks, Pool, pool_from
 from pipelines.pretraining.run import clips_of, new_network
 from pipelines.pretraining.settings import PretrainSettings
-from pipelines.pretraining.views import Turns
+from pipelines.pretraining.views import Turns, to_input
 from pipelines.pretraining.worlds import CLIP_S, FIRST_SEED, clip_events, world_pool
 from pipelines.synthetic.scene import NOUNS, Scene, compose
 from pipelines.synthetic.verbs import MIRRORED, REVERSED, VERBS
@@ -123,10 +124,14 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     """Figures of ``model``; its weights and the probabilities of both pools are kept in ``folder``."""
     place = folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "")
     done = place / "figures.json"
-    if done.exists():
-        return dict(json.loads(done.read_text("utf-8")))
-    place.mkdir(parents=True, exist_ok=True)
     name, init = MODELS[model]
+    budget = {"clips": clips, "epochs": settings.epochs, "batch": settings.batch, "backbone": name, "init": init}
+    if done.exists():
+        kept = dict(json.loads(done.read_text("utf-8")))
+        if kept | budget != kept:
+            sys.exit(f"{place} is of another budget than {budget}; name another folder, or remove it")
+        return kept
+    place.mkdir(parents=True, exist_ok=True)
     spec = backbone_spec(name)
     recipe = replace(clips_of(spec, settings), short_side_px=spec.clips.crop_px)
     training, held_out = pools(folder, clips, FLOW if spec.channels == 2 else None)
@@ -145,8 +150,7 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     (place / "weights.safetensors").write_bytes(described_bytes(network, name=name, clips=recipe, classes=CLASSES))
     backbone = Backbone(name, spec, network.eval())
     found = right(rows[1], held_out) | {
-        "backbone": name,
-        "init": init,
+        **budget,
         "parameters": backbone.parameters,
         "gmac": backbone.multiply_adds(recipe.clip_frames, recipe.crop_px, recipe.crop_px) / 1e9,
         "train_cpu_s": train_cpu_s,
@@ -181,13 +185,14 @@ def fused(
 
 
 def _cpu_s(backbone: Backbone) -> float:
-    """Processor seconds of one clip in one pass, plain torch in fp32, the quickest of five."""
-    clips = backbone.spec.clips
-    clip = torch.randn(1, backbone.spec.channels, clips.clip_frames, clips.crop_px, clips.crop_px)
+    """Processor seconds of one clip in one pass, plain torch in fp32 and the flow it needs, the quickest of five."""
+    clips, is_flow, flow = backbone.spec.clips, backbone.spec.channels == 2, Flow(FLOW)
+    shape = (clips.clip_frames, clips.crop_px, clips.crop_px, 3)
+    frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     taken = []
     for _ in range(6):
         began = time.process_time()
-        backbone.features(clip)
+        backbone.features(to_input([flow_frames(frames, flow) if is_flow else frames], clips))
         taken.append(time.process_time() - began)
     return min(taken[1:])
 
