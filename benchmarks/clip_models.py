@@ -7,7 +7,7 @@ once, and is asked for the best of 16 verbs and of 8 nouns.
     python -m benchmarks.clip_models FOLDER [--clips N] [--epochs N] [--seed K] [--only MODEL…]
 
 keeps decoded clips, weights and figures of each model in FOLDER, so that it goes on where it was stopped; with every
-model there it writes ``results/clip_models.json``, and table and figure of docs/clip-models.md.
+model there it writes ``results/clip_models.json``, and table and figures of docs/clip-models.md.
 """
 
 import argparse
@@ -226,9 +226,26 @@ def draw_figure(rows: dict[str, dict[str, Any]], path: Path) -> None:
     axes.set_yticks(at, list(rows))
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy on clips never seen (dotted: chance)")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside upper right", frameon=False, ncols=2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_verbs(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Accuracy of every model on every verb, as shades with their numbers."""
+    found = np.array([[row["per_verb"][verb] for verb in VERBS] for row in rows.values()])
+    figure = Figure(figsize=(10, 0.32 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(found, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(found):
+        shade = "white" if value > 0.6 else "black"
+        axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=shade)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_xticks(range(len(VERBS)), [verb.replace("_", " ") for verb in VERBS], rotation=40, ha="left")
+    axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
     figure.savefig(path, dpi=110)
 
 
@@ -255,6 +272,7 @@ def main() -> None:
         rows |= fused(given.folder, name, given.clips, given.seed, rows)
     save("clip_models", __doc__.splitlines()[0], {"clips": given.clips, "epochs": given.epochs, "models": rows})
     draw_figure(rows, DOCS / "pictures/clip-models.png")
+    draw_verbs(rows, DOCS / "pictures/clip-models-verbs.png")
     header = ["model", "backbone", "motion", "appearance", "parameters", "GMAC", "CPU ms a clip"]
     lines = [
         [
