@@ -11,6 +11,9 @@ writes ``results/clip_lessons.json``, and tables and figure of docs/clip-models.
 
 import argparse
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,8 @@ def pool(seed: int, count: int, moments: list[tuple[int, int]]) -> Pool:
 
 def accuracies(family: str, seed: int, train: list[tuple[int, int]], tests: list[list[tuple[int, int]]]) -> list[float]:
     """Accuracy on each of ``tests`` after training on ``train``."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
     name = f"{family}:small:{FRAMES}x{SIDE_PX}"
     spec = backbone_spec(name)
     torch.manual_seed(seed)
@@ -84,20 +89,19 @@ def accuracies(family: str, seed: int, train: list[tuple[int, int]], tests: list
         held_out = pool(10_000 + 100 * seed + number, TESTED, moments)
         rows = scores(network, held_out, spec.clips, times=1, crops=1, device=device)
         found.append(float((rows.argmax(1) == held_out.targets.argmax(1)).mean()))
+    shown = " ".join(f"{value:.2f}" for value in found)
+    print(f"{family}, seed {seed}: {shown} ({time.monotonic() - began:.0f} s)", flush=True)
     return found
 
 
 def lesson(
     seeds: int, train: list[tuple[int, int]], tests: list[list[tuple[int, int]]]
 ) -> dict[str, list[list[float]]]:
-    """For every model, a row of accuracies for each seed."""
-    found = {}
-    for model, family in MODELS.items():
-        began = time.monotonic()
-        found[model] = [accuracies(family, seed, train, tests) for seed in range(seeds)]
-        shown = " ".join(f"{value:.2f}" for value in np.mean(found[model], 0))
-        print(f"{model}: {shown} ({time.monotonic() - began:.0f} s)", flush=True)
-    return found
+    """For every model, a row of accuracies for each seed; one process a core."""
+    runs = [(family, seed) for family in MODELS.values() for seed in range(seeds)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        rows = processes.map(partial(accuracies, train=train, tests=tests), *zip(*runs, strict=True))
+        return {model: [next(rows) for _ in range(seeds)] for model in MODELS}
 
 
 def draw_figure(lessons: list[tuple[str, str, list[int], dict[str, list[list[float]]]]], path: Path) -> None:
@@ -123,7 +127,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
-    torch.set_num_threads(1)
     moments = list(range(FRAMES - 2 * PULSE + 1))
     print("shift: change at frame", moments)
     shift = lesson(seeds, [(TRAINED_AT, TRAINED_AT + PULSE)], [[(at, at + PULSE)] for at in moments])
