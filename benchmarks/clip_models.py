@@ -122,7 +122,7 @@ def right(found: NDArray[np.float32], pool: Pool) -> dict[str, Any]:
 
 def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, seed: int) -> dict[str, Any]:
     """Figures of ``model``; its weights and the probabilities of both pools are kept in ``folder``."""
-    place = folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "")
+    place = _place(folder, model, seed)
     done = place / "figures.json"
     name, init = MODELS[model]
     budget = {"clips": clips, "epochs": settings.epochs, "batch": settings.batch, "backbone": name, "init": init}
@@ -136,7 +136,7 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     recipe = replace(clips_of(spec, settings), short_side_px=spec.clips.crop_px)
     training, held_out = pools(folder, clips, FLOW if spec.channels == 2 else None)
     turns = Turns(_turned(MIRRORED), _turned(REVERSED))
-    start = None if init is None else str(folder / f"seed{seed}" / init.replace(" ", "_") / "weights.safetensors")
+    start = None if init is None else str(_place(folder, init, seed) / "weights.safetensors")
     torch.manual_seed(seed)
     network = new_network(name, spec, len(CLASSES), start)
     loop = Loop(network, training, recipe, turns, settings, seed, torch.device("cpu"))
@@ -160,16 +160,16 @@ def train_one(folder: Path, model: str, settings: PretrainSettings, clips: int, 
     return found
 
 
-def fused(
-    folder: Path, name: str, clips: int, seed: int, rows_of: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Both streams of ``name`` by average, and by an SVM for the verbs and one for the nouns."""
-    streams = [folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "") for model in STREAMS[name]]
-    scored = [np.load(stream / "scores.npz") for stream in streams]
+def _place(folder: Path, model: str, seed: int) -> Path:
+    return folder / f"seed{seed}" / model.replace(" ", "_").replace(",", "")
+
+
+def fused(folder: Path, name: str, clips: int, seed: int, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Both streams of ``name`` by average, and by an SVM for the verbs and one for the nouns, from all models' rows."""
+    scored = [np.load(_place(folder, model, seed) / "scores.npz") for model in STREAMS[name]]
     training, held_out = pools(folder, clips)
-    figures = [json.loads((stream / "figures.json").read_text("utf-8")) for stream in streams]
-    cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "train_cpu_s")}
-    cost["cpu_s_per_clip"] = sum(rows_of[model]["cpu_s_per_clip"] for model in STREAMS[name])
+    figures = [rows[model] for model in STREAMS[name]]
+    cost = {key: sum(each[key] for each in figures) for key in ("parameters", "gmac", "cpu_s_per_clip", "train_cpu_s")}
     svm = np.zeros_like(scored[0]["held_out"])
     for part in (slice(0, len(VERBS)), slice(len(VERBS), len(CLASSES))):
         known = training.targets[:, part].sum(1) > 0

@@ -34,7 +34,6 @@ FPS = 10.0
 _USUAL_STRIDE_PX = 32
 SIDE_PX = 64  # of this project's own trunks
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
-_EXAMPLE = "early:small:16x64:flow"
 _GREY: tuple[Colours, Colours] = ((0.45,) * 3, (0.225,) * 3)
 _FLOW: tuple[Colours, Colours] = ((0.5,) * 3, (0.5,) * 3)
 
@@ -233,7 +232,9 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
         side_px, (mean, std), short_side_px = _image_input(trunk)
     channels = 3
     if len({part == "flow" for part in rest}) < len(rest):
-        raise UsageError(f"backbone {name!r} names a clip's size or flow twice; expected each once, as in {_EXAMPLE}")
+        raise UsageError(
+            f"backbone {name!r} names a clip's size or flow twice; expected each once, as in early:small:16x64:flow"
+        )
     for part in rest:
         if part == "flow":
             channels, (mean, std) = 2, _FLOW

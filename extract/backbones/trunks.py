@@ -50,8 +50,9 @@ OWN: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 
 def trunk_builder(name: str) -> Callable[[], nn.Module]:
-    """What builds image network ``name``, (B, 3, H, W) -> (B, K), with random weights and without heads
-    that only training uses.
+    """What builds image network ``name``, (B, 3, H, W) -> (B, K).
+
+    Its weights are random, and heads that only training uses are left out.
 
     Raises:
         UsageError: no such network; names the nearest.

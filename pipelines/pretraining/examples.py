@@ -60,7 +60,7 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; expected trimmed clips. Check the path")
-    everything, notes = _in_folders(source) if source.is_dir() else _annotated(source, videos)
+    everything, notes = (_in_folders(source), []) if source.is_dir() else _annotated(source, videos)
     rows = [row for row in everything if row.subset in (TRAINING, HELD_OUT)]
     others = _others(row.subset for row in everything if row.subset not in (TRAINING, HELD_OUT))
     classes = tuple(sorted({row.label for row in rows if row.subset == TRAINING}))
@@ -77,7 +77,7 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     return Examples(tuple(rows), classes, (*notes, *others))
 
 
-def _in_folders(root: Path) -> tuple[list[Example], list[str]]:
+def _in_folders(root: Path) -> list[Example]:
     rows = []
     for source in find_videos([root]).sources:
         *folders, video = source.video_id.split("/")
@@ -89,7 +89,7 @@ def _in_folders(root: Path) -> tuple[list[Example], list[str]]:
                 "Move it, or name the clips in a file of annotations"
             )
         rows.append(Example(Path(source.path), folders[-1], subset or TRAINING, name=source.video_id))
-    return rows, []
+    return rows
 
 
 def _annotated(source: Path, videos: Path | None) -> tuple[list[Example], list[str]]:

@@ -232,9 +232,8 @@ def test_stacked_flow_has_no_colours_of_the_image() -> None:
 
 @pytest.mark.parametrize("name", ["frames:googlenet:1x64", "inflated:inception_v3:2x96"])
 def test_networks_with_heads_for_training_train_without_them(name: str) -> None:
-    network = load_backbone(name, "random:0").network.train().requires_grad_()
-    side_px = int(name[-2:])
-    network(torch.randn(2, 3, int(name[-4]), side_px, side_px)).sum().backward()
+    network, clips = load_backbone(name, "random:0").network.train().requires_grad_(), backbone_spec(name).clips
+    network(torch.randn(2, 3, clips.clip_frames, clips.crop_px, clips.crop_px)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 

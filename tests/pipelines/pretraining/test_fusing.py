@@ -1,31 +1,17 @@
 """Streams are fused where they are of the same clips, those that they were trained on, and refused elsewhere."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from shades import dark_and_light, film_grey
+from shades import film_grey
 
 from extract.errors import InputError
 from pipelines.pretraining import pretrain, pretrain_settings
 from pipelines.pretraining.fusing import fuse
 
 SETTINGS = pretrain_settings({"epochs": 1, "batch": 4, "fps": 25, "test_clips": 1})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
-    return dark_and_light(tmp_path / "clips")
 
 
 def trained(clips: Path, out: Path) -> Path:

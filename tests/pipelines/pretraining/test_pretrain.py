@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,14 +30,6 @@ from pipelines.synthetic.encode import CLIP, write_video
 
 RECIPE = ClipDefaults(4, 2, 2, 10.0, 12, 8, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 QUICK = {"epochs": 4, "batch": 4, "lr": 0.01, "fps": 5.0, "test_clips": 2, "relight": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def film(path: Path, colour: tuple[int, int, int], *, frames: int = 20) -> None:

@@ -1,13 +1,13 @@
 """A pretraining goes on with the clips and weights that it began with alone, and says what is wrong in its end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from commands import run
-from shades import dark_and_light, film_grey
+from shades import film_grey
 
 from extract.backbones import backbone_spec
 from extract.backbones.described import described_bytes
@@ -18,19 +18,6 @@ from pipelines.pretraining.run import figures, new_network
 
 NETWORK = "frames:small:1x32"
 SETTINGS = pretrain_settings({"epochs": 2, "batch": 4, "fps": 25, "test_clips": 1})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
-    return dark_and_light(tmp_path / "clips")
 
 
 def weights(path: Path, name: str, seed: int = 0) -> str:
