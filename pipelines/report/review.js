@@ -7,6 +7,13 @@ class Review {
     this.past = [];
     this.changed = changed;
     this.load();
+    // Another tab of this report decided: go on from there, or this one would write over it.
+    addEventListener('storage', ({key}) => {
+      if (key !== this.place) return;
+      this.load();
+      this.past = [];
+      this.changed();
+    });
   }
 
   of(video, item) {

@@ -436,11 +436,18 @@ def test_reviewed_labels_come_back_in_every_format(opened: Open, tmp_path: Path)
     assert [(label, float(a), float(b)) for a, b, label, _ in table[1:]] == EXPECTED
 
 
+def reviewed(page: Any, state: str) -> None:
+    """Wait until the page says that so much is reviewed."""
+    until(page, f"document.querySelector('#review-state').textContent === '{state}'")
+
+
 def test_a_review_outlives_a_reload_and_can_be_undone(opened: Open) -> None:
     page = opened(a_payload(a_video(src=None))).page
     press(page, "j", "n", "j", "y")
+    reviewed(page, "1 accepted, 1 rejected.")
+    page.wait_for_timeout(500)  # another process keeps it, and may run later than the reload
     page.reload()
-    assert page.locator("#review-state").inner_text() == "1 accepted, 1 rejected."
+    reviewed(page, "1 accepted, 1 rejected.")
     assert page.locator("#list [aria-pressed=true]").count() == 2
     press(page, "j", "Control+z")
     assert "nothing to undo" in page.locator("#said").inner_text()
@@ -448,6 +455,17 @@ def test_a_review_outlives_a_reload_and_can_be_undone(opened: Open) -> None:
     assert page.locator("#review-state").inner_text() == "1 accepted, 1 rejected."
     other = opened(a_payload(a_video(src=None), title="Another"), "other.html").page
     assert other.locator("#list [aria-pressed=true]").count() == 0
+
+
+def test_two_tabs_of_a_report_share_their_review(opened: Open) -> None:
+    one = opened(a_payload(a_video(src=None))).page
+    other = one.context.new_page()
+    other.goto(one.url)
+    press(one, "j", "n")
+    reviewed(other, "0 accepted, 1 rejected.")
+    press(other, "j", "j", "y")
+    reviewed(one, "1 accepted, 1 rejected.")
+    assert one.locator("#list [aria-pressed=true]").count() == 2
 
 
 # ---- anything as a label
