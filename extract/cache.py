@@ -34,5 +34,5 @@ def room_beside(kept: Path) -> Iterator[Path]:
         OSError: the cache folder cannot be written.
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=kept.parent) as room:
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=kept.parent) as room:
         yield Path(room)

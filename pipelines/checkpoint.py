@@ -1,9 +1,6 @@
 """Runs: folders with a trained head and everything that it was made with."""
 
-import contextlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,10 +11,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from extract.errors import InputError, MachineError, UsageError
+from extract.errors import InputError, UsageError
 from pipelines.config import TrainSettings
 from pipelines.curves import draw_curves
 from pipelines.tasks import TASKS
+from pipelines.whole import written_whole
 from seqmodels import HeadSpec
 
 HEAD_FILE = "head.safetensors"
@@ -95,9 +93,8 @@ def write_run(
 ) -> None:
     """The files of a run of any kind, all or none. Errors as `save_run`."""
     check_free(out)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    try:
-        partial.mkdir(parents=True)
+    with written_whole(out, "free space, or choose a folder that can be written") as partial:
+        partial.mkdir()
         (partial / weights_name).write_bytes(weights)
         (partial / RECORD_FILE).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
         lines = [json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs]
@@ -105,15 +102,6 @@ def write_run(
         (partial / CARD_FILE).write_text(card, "utf-8")
         if epochs:
             draw_curves(epochs, partial / CURVES_FILE)
-        partial.replace(out)
-    except OSError as error:
-        raise MachineError(
-            f"{out}: the run cannot be written ({error.strerror}); nothing was left there."
-            " Free space or choose a folder that can be written"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(partial)
 
 
 def load_run(path: str | Path) -> Run:

@@ -4,9 +4,7 @@ every difference from what was to be written is counted.
 V videos, N rows.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import InputError, MachineError, UntrimmedError, UsageError
+from extract.errors import InputError, UsageError
 from pipelines.annotations.document import Boxes, Document, Media, Segments
 from pipelines.annotations.formats import FORMATS, format_by_ending, format_of, read_document, write_document
 from pipelines.annotations.given import Given
 from pipelines.notes import noted, shown
+from pipelines.whole import written_whole
 
 TIME_S = 1e-6
 """Times that differ by less count as the same."""
@@ -75,16 +74,10 @@ def convert(
     document = read_document(source, fps=fps, size=size, labels=labels)
     if subset is not None:
         document = of_subset(document, subset)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        write_document(document, partial / out.name, form, fps=fps, size=size, labels=labels)
+    with written_whole(out) as place:
+        write_document(document, place, form, fps=fps, size=size, labels=labels)
         given = Given(fps, size, None if labels is None else Path(labels))
-        lost = _measured(document, partial / out.name, form, given)
-        _move(partial, out)
-    except UntrimmedError as error:
-        raise type(error)(str(error).replace(str(partial / out.name), str(out))) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        lost = _measured(document, place, form, given)
     return Conversion(
         source=str(source),
         output=str(out),
@@ -109,13 +102,6 @@ def size_from(text: str) -> tuple[int, int]:
     if match is None or not int(match[1]) or not int(match[2]):
         raise UsageError(f"--size {text!r} is no size; expected WIDTHxHEIGHT in pixels, such as 1280x720")
     return int(match[1]), int(match[2])
-
-
-def _move(partial: Path, out: Path) -> None:
-    try:
-        (partial / out.name).rename(out)
-    except OSError as error:
-        raise MachineError(f"{out} cannot be written ({error.strerror}); choose another place") from error
 
 
 def of_subset(document: Document, subset: str) -> Document:

@@ -6,10 +6,8 @@ They know no seconds of a row: they compute them from its number, a stride and a
 file beside the features. Where no such rule gives a video's own seconds, the video is refused.
 """
 
-import contextlib
 import filecmp
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,11 +18,12 @@ import numpy as np
 import yaml
 
 from extract.clips import ClipGrid
-from extract.errors import InputError, MachineError, StoreError, UsageError
+from extract.errors import InputError, StoreError, UsageError
 from extract.sources import SUFFIXES
 from extract.store import FeatureSequence, FeatureStore
 from pipelines.annotations import VideoAnnotation, read_activitynet
 from pipelines.notes import noted
+from pipelines.whole import written_whole
 
 LAYOUTS = ("npy", "npz", "actionformer", "opentad")
 UNLABELLED = "unlabelled"  # subset of videos that no annotation names
@@ -293,24 +292,16 @@ def _put_text(file: Path, text: str) -> None:
 
 
 def _put(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write under another name and rename: the file is there whole or not at all. The same file again is no error."""
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+    """Write a file. The same file again is no error."""
+    advice = "free some space or choose another -o. The same command goes on from here"
+    with written_whole(file, advice) as fresh:
+        with fresh.open("wb") as stream:
             write(stream)
         if not file.exists():
-            partial.replace(file)
-        elif not filecmp.cmp(partial, file, shallow=False):
+            return
+        if not filecmp.cmp(fresh, file, shallow=False):
             raise UsageError(f"{file} exists with other content; move it away, or choose another -o")
-    except OSError as error:
-        raise MachineError(
-            f"{file} cannot be written ({error.strerror or error}); free some space or choose another -o."
-            " The same command goes on from here"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        fresh.unlink()
 
 
 _Labels = Mapping[str, VideoAnnotation]

@@ -28,8 +28,8 @@ from pipelines.video_out import (
     check_is_other,
     even,
     picked,
-    written_whole,
 )
+from pipelines.whole import written_whole
 
 Pixels = NDArray[np.uint8]
 ENDINGS = (".png", *CODECS)

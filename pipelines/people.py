@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from extract.sources import Source, find_videos, fingerprint
 from extract.video import DecodingProcess
 from pipelines.settling import OnWait, download_words, nobody_waits
 from pipelines.tracks import link
+from pipelines.whole import written_whole
 
 Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 Progress = Callable[[int, int, int], None]  # videos done, of how many; people found
@@ -161,15 +161,8 @@ class _Kept:
 
     def write(self, place: Path, what: Mapping[str, object]) -> None:
         """Keep it there. Raises MachineError."""
-        partial = place.with_suffix(f".partial-{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(what), "utf-8")
-            partial.replace(place)
-        except OSError as error:
-            why = error.strerror or error
-            raise MachineError(
-                f"{self.folder} cannot be written ({why}); free space, and go on with the same command"
-            ) from error
+        with written_whole(place, "free space, and go on with the same command") as fresh:
+            fresh.write_text(json.dumps(what), "utf-8")
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

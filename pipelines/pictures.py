@@ -18,7 +18,7 @@ from extract.store import FeatureSequence
 from pipelines.console import clock
 from pipelines.report.payload import Shown
 from pipelines.report.verdicts import Rows
-from pipelines.video_out import written_whole
+from pipelines.whole import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

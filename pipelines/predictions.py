@@ -5,8 +5,6 @@ T steps of a video, C labels, N rows.
 
 import base64
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import InputError, MachineError, UntrimmedError, UsageError
+from extract.errors import InputError, UsageError
 from pipelines.annotations.activitynet_json import results_of
 from pipelines.annotations.document import Document, Media
 from pipelines.annotations.draft import put_text
 from pipelines.annotations.formats import FORMATS, format_by_ending, read_document, write_document
+from pipelines.whole import written_whole
 
 OWN_KEY = "untrimmed"
 LIKELY = 0.2  # the least score of a row where all rows look alike: printed, or in a format without scores
@@ -139,21 +138,12 @@ def write_predictions(
     out = Path(path)
     form = settled_format(out, to, boxes=len(predictions.document.boxes) > 0)
     document = chosen_rows(predictions, form, min_score)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
+    with written_whole(out) as place:
         if form == "activitynet":
             text = json.dumps(_own_json(predictions, document), ensure_ascii=False, allow_nan=False)
-            put_text(partial / out.name, text + "\n")
+            put_text(place, text + "\n")
         else:
-            write_document(document, partial / out.name, form)
-        (partial / out.name).rename(out)
-    except OSError as error:
-        raise MachineError(f"{out} cannot be written ({error.strerror}); choose another place") from error
-    except UntrimmedError as error:
-        raise type(error)(str(error).replace(str(partial / out.name), str(out))) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            write_document(document, place, form)
     return form
 
 

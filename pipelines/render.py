@@ -32,8 +32,8 @@ from pipelines.video_out import (
     even,
     picked,
     short_side,
-    written_whole,
 )
+from pipelines.whole import written_whole
 
 Colour = tuple[int, int, int]
 _MOST_CHIPS = 6

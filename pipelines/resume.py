@@ -4,13 +4,13 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from extract.errors import MachineError, UsageError
+from extract.errors import UsageError
+from pipelines.whole import written_whole
 
 EVERY_S = 10.0
 KEY_FILE, STATE_FILE = "training.json", "state.pt"
@@ -60,14 +60,10 @@ class Resume:
         """
         if time.monotonic() - self._saved < EVERY_S:
             return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with _replacing(self._folder / KEY_FILE) as fresh:
-                fresh.write_text(json.dumps(self._key), "utf-8")
-            with _replacing(self._folder / STATE_FILE) as fresh:
-                torch.save(loop.state(), fresh)
-        except OSError as error:
-            raise MachineError(f"{self._folder}: cannot be written ({error.strerror}); free space") from error
+        with written_whole(self._folder / KEY_FILE, "free space") as fresh:
+            fresh.write_text(json.dumps(self._key), "utf-8")
+        with written_whole(self._folder / STATE_FILE, "free space") as fresh:
+            torch.save(loop.state(), fresh)
         self._saved = time.monotonic()
 
     def remove(self) -> None:
@@ -106,11 +102,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"there is this one; expected its settings as JSON. Choose another -o, or remove {path.parent}"
         )
     return found
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Where to write what becomes ``path``: that is as it was, or whole."""
-    fresh = path.with_name(f"{path.name}.partial")
-    yield fresh
-    fresh.replace(path)

@@ -17,7 +17,7 @@ from extract.store import FeatureSequence, FeatureStore, Layout
 from pipelines.console import clock
 from pipelines.searching.cosine import centre_of, cosines
 from pipelines.searching.moments import best_windows, moments_in
-from pipelines.video_out import written_whole
+from pipelines.whole import written_whole
 from seqmodels.runs import step_edges
 
 _TIME = r"(?:(?:\d+:)?\d{1,2}:)?\d+(?:\.\d*)?"

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from extract.errors import MachineError, UsageError
+from extract.errors import UsageError
 from pipelines.checkpoint import SEEDS_FILE, check_free, load_run
 from pipelines.dataset import Store
 from pipelines.evaluation import mean_result
 from pipelines.fitting import Progress
 from pipelines.training import asked_for, train
+from pipelines.whole import written_whole
 
 
 def train_seeds(
@@ -52,10 +53,8 @@ def train_seeds(
             )
     results = [load_run(folder / name).record["result"] for name in names]
     summary = {"runs": names, "result": None if results[0] is None else mean_result(results)}
-    try:
-        (folder / SEEDS_FILE).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", "utf-8")
-    except OSError as error:
-        raise MachineError(f"{folder / SEEDS_FILE}: cannot be written ({error.strerror}); free space") from error
+    with written_whole(folder / SEEDS_FILE, "free space") as fresh:
+        fresh.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", "utf-8")
     return summary
 
 

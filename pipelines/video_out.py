@@ -3,9 +3,8 @@
 H W pixels.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +17,10 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from extract.errors import MachineError, UntrimmedError, UsageError
+from extract.errors import UsageError
 from extract.prefetch import Prefetch
 from extract.video import FrameBatch, VideoInfo, open_video, probe
+from pipelines.whole import written_whole
 
 CODECS = {".webm": "libvpx-vp9", ".mp4": "libx264"}
 MOST_FPS = 30
@@ -229,24 +229,3 @@ def check_is_other(output: Path, source: str | Path) -> None:
         same = output.samefile(made_of)
     if same:
         raise UsageError(f"{output} is the video itself, which would be lost; choose another name")
-
-
-@contextmanager
-def written_whole(output: Path) -> Iterator[Path]:
-    """A place beside ``output``, with its ending, which takes its name when all went well, and else vanishes.
-
-    Raises:
-        MachineError: it cannot be written.
-    """
-    partial = output.with_name(f".{output.stem}.partial-{os.getpid()}{output.suffix}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(output)
-    except OSError as error:
-        if isinstance(error, UntrimmedError):
-            raise
-        raise MachineError(f"{output} cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        with suppress(OSError):  # it is not there, or is no file
-            partial.unlink()

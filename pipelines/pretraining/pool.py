@@ -210,7 +210,7 @@ def _room(place: Path) -> Iterator[Path]:
 
     Rooms are locked by their processes. Those whose processes were killed are removed.
     """
-    for lock in place.parent.glob(f"unfinished-*/{_LOCK}"):
+    for lock in place.parent.glob(f".unfinished-*/{_LOCK}"):
         with suppress(OSError), lock.open("rb") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)

@@ -32,7 +32,8 @@ from pipelines.report.payload import (
     worst_moments,
 )
 from pipelines.report.subject import Subject, file_metrics, subject_of
-from pipelines.video_out import make_proxy, written_whole
+from pipelines.video_out import make_proxy
+from pipelines.whole import written_whole
 
 MOST_VIDEOS, MOST_BYTES = 100, 8_000_000
 """Of one page; more videos get a page each."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipelines.render import font_of
-from pipelines.video_out import CODECS, VideoWriter, check_ending, written_whole
+from pipelines.video_out import CODECS, VideoWriter, check_ending
+from pipelines.whole import written_whole
 
 Picture = NDArray[np.uint8]
 MOVING = (".gif", *CODECS)

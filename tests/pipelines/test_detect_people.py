@@ -281,7 +281,7 @@ def test_a_full_disk(walks: Path, tmp_path: Path, with_detector: Any, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(MachineError, match=r"detecting cannot be written \(No space left on device\); free space"):
+    with pytest.raises(MachineError, match=r"key\.json cannot be written \(No space left on device\); free space"):
         with_detector(Interrupted(), walks, tmp_path / "b.csv")
 
 

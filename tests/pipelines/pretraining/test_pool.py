@@ -96,13 +96,13 @@ def test_two_trainings_at_once_do_not_destroy_each_others_clips(tmp_path: Path) 
 
 
 def test_what_killed_trainings_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
-    for name in ("unfinished-dead", "unfinished-alive"):
+    for name in (".unfinished-dead", ".unfinished-alive"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "lock").touch()
-    with (tmp_path / "unfinished-alive/lock").open("rb") as lock:
+    with (tmp_path / ".unfinished-alive/lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         pool(tmp_path)
-    assert [path.name for path in tmp_path.glob("unfinished-*")] == ["unfinished-alive"]
+    assert [path.name for path in tmp_path.glob(".unfinished-*")] == [".unfinished-alive"]
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
