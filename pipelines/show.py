@@ -374,3 +374,4 @@ def fused_lines(found: Mapping[str, Any]) -> Iterator[str]:
     width = max(len(name) for name, _ in named)
     yield f"{'accuracy':{width}}  of {found['validation_clips']} clips held out"
     yield from (f"{name:{width}}  {result['accuracy']:.3f}" for name, result in named)
+    yield from (f"cannot be read: {failed}" for failed in found["failed"])

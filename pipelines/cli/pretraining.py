@@ -95,3 +95,5 @@ def fuse(
             on_clip=lambda done, total: meter.show(done / total, f"{done} of {total} clips"),
         )
     print_result(found, fused_lines(found), as_json=as_json)
+    if found["failed"]:
+        raise typer.Exit(FAILED_INPUTS)

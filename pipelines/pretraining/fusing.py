@@ -62,7 +62,8 @@ def fuse(
     """The accuracy of each of ``runs`` of `pretrain` on the clips held out, and of them together.
 
     Returns:
-        ``streams``, a list of figures, ``average`` and ``svm``, figures each (`pipelines.pretraining.run.figures`).
+        ``streams``, a list of figures, ``average`` and ``svm``, figures each (`pipelines.pretraining.run.figures`), and
+        ``failed``, the clips that could not be read, and why.
 
     Raises:
         InputError: fewer than two, not a run of pretraining, no clips held out, clips that are no longer those of
@@ -80,6 +81,7 @@ def fuse(
     return {
         "runs": [str(run) for run in runs],
         "validation_clips": len(first.truth),
+        "failed": sorted({clip for each in found for pool in (each.training, each.held_out) for clip in pool.failed}),
         "streams": [figures(stream.held_out, stream.truth, classes) for stream in streams],
         "average": figures(averaged([stream.held_out for stream in streams]), first.truth, classes),
         "svm": figures(_by_svm(streams), first.truth, classes),

@@ -229,7 +229,8 @@ def _initial(name: str, spec: BackboneSpec, init: str | None) -> Network:
         init = "pretrained"
     held = backbone_in(Path(init)) or trunk
     family, _, _ = held.partition(":")
-    if family != "frames" or trunk_of(held) != trunk_of(name):
+    knows_less = family != "frames" or backbone_spec(held).channels < spec.channels  # flow says nothing of colours
+    if knows_less or trunk_of(held) != trunk_of(name):
         raise InputError(
             f"--init {init} holds weights of {held}; expected those of {name} or {trunk}. Pretrain one of them, and "
             "give its weights file"

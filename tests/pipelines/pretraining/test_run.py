@@ -103,6 +103,7 @@ def test_a_training_does_not_go_on_from_other_weights_or_settings(
         ("frames:vgg11_bn", "slow:vgg11:4x32"),
         ("frames:small:1x32", "slow:vgg11:4x32"),
         ("slow:small:8x32", "c3d:small"),
+        ("frames:small:1x32:flow", "slow:small:8x32"),
     ],
 )
 def test_weights_of_another_image_network_are_refused(tmp_path: Path, held: str, network: str) -> None:
@@ -129,6 +130,8 @@ def test_clips_that_cannot_be_read_are_named_and_end_with_4(
     (clips / "val/light/c.mp4").write_bytes(b"no video")
     arguments = [NETWORK, clips, "-o", tmp_path / "run", "--set", "epochs=1", "--set", "fps=25"]
     assert run(monkeypatch, "pretrain", *arguments) == 4
-    shown = " ".join(capfd.readouterr().out.split())
-    assert all(f"{name}:" in shown for name in ("train/dark/a.mp4", "val/light/c.mp4"))
     assert (tmp_path / "run/weights.safetensors").exists()
+    trained = capfd.readouterr().out
+    assert run(monkeypatch, "fuse", tmp_path / "run", tmp_path / "run") == 4
+    for shown in (trained, capfd.readouterr().out):
+        assert all(shown.count(f"{name}:") == 1 for name in ("train/dark/a.mp4", "val/light/c.mp4"))
