@@ -97,16 +97,7 @@ def pretrain(
     if init is not None:  # what is wrong with it is better said before hours of decoding
         with torch.random.fork_rng(devices=[]):
             _initial(backbone, spec, init)
-    key: dict[str, Any] = {
-        "backbone": backbone,
-        "source": str(source) if str(source) == WORLDS else str(Path(source).absolute()),
-        "videos": None if videos is None else str(Path(videos).absolute()),
-        "init": init,
-        "init_sha256": file_sha256(Path(init)) if init is not None and Path(init).is_file() else None,
-        "seed": seed,
-        "settings": chosen.model_dump(),
-        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
-    }
+    key = _asked(backbone, source, videos, init, seed, chosen)
     Resume(folder, key)  # so is that something else was asked for
     kept = clips_folder(folder, cache)
     flow = flow_of(spec, chosen)
@@ -120,22 +111,17 @@ def pretrain(
         loop = Loop(network, material.training, clips, material.turns, chosen, seed, where)
         _fit(loop, material, resume, on_progress)
     trained_s = time.time() - began
-    held_out = material.held_out
-    result = None
-    if held_out is not None:
-        found = _tested(network, held_out, clips, chosen, where, on_clip)
-        result = figures(found, held_out.targets.argmax(1), material.classes)
     record = {
         **key,
         "task": "pretrain",
         "cache": str(kept),
-        "failed": [*material.training.failed, *(() if held_out is None else held_out.failed)],
+        "failed": [clip for pool in (material.training, material.held_out) if pool is not None for clip in pool.failed],
         "notes": list(material.notes),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "threads": torch.get_num_threads(),
         "device": where.type,
         "seconds": trained_s,
-        "result": result,
+        "result": _tested(network, material, clips, chosen, where, on_clip),
     }
     weights = described_bytes(network, name=backbone, clips=clips, classes=material.classes, flow=flow)
     write_run(folder, WEIGHTS_FILE, weights, record=record, epochs=loop.figures, card=_card(record, clips))
@@ -191,6 +177,27 @@ def material_of(
     assert training_pool is not None  # noqa: S101 - read_examples found classes
     turns = Turns(mirrored=range(len(examples.classes)) if settings.mirror else None)
     return Material(training_pool, held_out_pool, examples.classes, turns, examples.notes)
+
+
+def _asked(
+    backbone: str,
+    source: str | Path,
+    videos: str | Path | None,
+    init: str | None,
+    seed: int,
+    settings: PretrainSettings,
+) -> dict[str, Any]:
+    """What a training's result depends on of its arguments."""
+    return {
+        "backbone": backbone,
+        "source": str(source) if str(source) == WORLDS else str(Path(source).absolute()),
+        "videos": None if videos is None else str(Path(videos).absolute()),
+        "init": init,
+        "init_sha256": file_sha256(Path(init)) if init is not None and Path(init).is_file() else None,
+        "seed": seed,
+        "settings": settings.model_dump(),
+        "versions": {name: version(name) for name in ("untrimmed", "torch", "numpy")},
+    }
 
 
 def _learnt_from(material: Material) -> dict[str, Any]:
@@ -265,10 +272,20 @@ def _fit(loop: Loop, material: Material, resume: Resume, on_progress: Callable[[
 
 
 def _tested(
-    network: Network, pool: Pool, clips: ClipDefaults, settings: PretrainSettings, device: torch.device, on_clip: OnClip
-) -> NDArray[np.float32]:
+    network: Network,
+    material: Material,
+    clips: ClipDefaults,
+    settings: PretrainSettings,
+    device: torch.device,
+    on_clip: OnClip,
+) -> dict[str, Any] | None:
+    """`figures` on the clips held out; None where there are none."""
+    pool = material.held_out
+    if pool is None:
+        return None
     times, crops = settings.test_clips, settings.test_crops
-    return scores(network, pool, clips, times=times, crops=crops, device=device, on_clip=on_clip)
+    found = scores(network, pool, clips, times=times, crops=crops, device=device, on_clip=on_clip)
+    return figures(found, pool.targets.argmax(1), material.classes)
 
 
 def figures(found: NDArray[np.float32], truth: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
