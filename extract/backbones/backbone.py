@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from extract.backbones import anatomy
 from extract.backbones.images import ImageNetwork
-from extract.backbones.network import Network, roi_features
+from extract.backbones.network import Network, roi_features, traced
 from extract.backbones.spec import BackboneSpec
 from extract.errors import UsageError
 
@@ -217,7 +217,7 @@ class _SeenError(Exception):
 
 
 def _run_until_seen(network: Network, clips: Tensor, seen: list[object]) -> None:
-    if not _traced():
+    if not traced():
         with suppress(_SeenError):
             network(clips)
         return
@@ -226,10 +226,6 @@ def _run_until_seen(network: Network, clips: Tensor, seen: list[object]) -> None
     (network.features if isinstance(network, ImageNetwork) else network.maps)(clips)
     if not seen:
         network(clips)
-
-
-def _traced() -> bool:
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
 @contextmanager
@@ -245,7 +241,7 @@ def _watched(network: nn.Module, layer: str) -> Iterator[list[object]]:
     def note(_module: nn.Module, _given: object, out: object) -> None:
         if get_ident() != watcher:  # a pass in another thread, which has its own
             return
-        if not _traced():
+        if not traced():
             seen.append(out)
             raise _SeenError
         seen.append(out.clone() if isinstance(out, Tensor) else out)  # what follows may compute in place

@@ -6,12 +6,13 @@ convolutions alone see time. Shapes as in `extract.backbones.network`.
 
 import copy
 from collections.abc import Sequence
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from extract.backbones.network import Network
+from extract.backbones.network import Network, traced
 from extract.errors import UsageError
 
 
@@ -56,7 +57,13 @@ class ImageNetwork(Network):
                 "model from a network that has one, such as resnet18 or small"
             )
         seen: list[Tensor] = []
-        hook = layer.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+        thread = get_ident()
+
+        def note(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            if traced() or get_ident() == thread:  # a pass in another thread has its own
+                seen.append(given[0])
+
+        hook = layer.register_forward_pre_hook(note)
         try:
             self.body(self._folded(clips))
         finally:

@@ -44,6 +44,11 @@ class Network(nn.Module):
         return logits
 
 
+def traced() -> bool:
+    """Whether torch follows the pass to make another program of it."""
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
+
+
 def empty(build: Callable[[], Network]) -> Network:
     """What ``build`` makes, with shapes and no values, on torch's meta device."""
     try:

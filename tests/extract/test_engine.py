@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,17 @@ def test_same_bits_with_any_number_of_threads_at_full_size(engine: str, name: st
     np.testing.assert_array_equal(two.features(clips), together)
     np.testing.assert_array_equal(two.features(clips[::-1])[::-1], together)
     np.testing.assert_array_equal(two.features(clips[1:2])[0], together[1])
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("name", ["late:small:4x32", "rcn-gru:small:4x32", "frames:small:4x32", "inflated:small:4x32"])
+def test_threads_do_not_see_each_others_clips(name: str, maps: bool) -> None:
+    """These find their maps by looking into the image network's pass."""
+    backbone, clips = load_backbone(name, "random:0"), some_clips(24, (4, 32))
+    one, four = (Engine(backbone, replace(given((4, 32)), maps=maps), threads=threads) for threads in (1, 4))
+    wanted = one.features(clips)
+    for _ in range(4):
+        np.testing.assert_array_equal(four.features(clips), wanted)
 
 
 @pytest.mark.skipif(not openvino_available(), reason="no OpenVINO")
