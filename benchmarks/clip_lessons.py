@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from benchmarks.common import fill_table, save
@@ -138,7 +139,7 @@ def learn(lessons: list[Lesson], seeds: int) -> list[Found]:
 
 def draw_figure(lessons: list[Lesson], found: list[Found], path: Path) -> None:
     """A panel a lesson, a line a model."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     for axes, lesson, models in zip(figure.subplots(1, 2, sharey=True), lessons, found, strict=True):
         for model, rows in models.items():
             axes.plot([*lesson.tests], np.mean(rows, 0), marker="o", ms=3, label=model)
@@ -148,10 +149,12 @@ def draw_figure(lessons: list[Lesson], found: list[Found], path: Path) -> None:
         axes.set_title(lesson.title)
         axes.set_xlabel(lesson.label)
         axes.set_ylim(0, 1.03)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.axes[0].set_ylabel("accuracy (grey: as trained, dotted: chance)")
-    figure.axes[1].legend(frameon=False, fontsize=8)
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
 
 
