@@ -9,7 +9,7 @@ from extract.backbones import Backbone, backbone_spec
 from extract.backbones.network import empty
 from extract.errors import UsageError
 
-_CLIP = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
+_CLIP = re.compile("x".join(["([1-9][0-9]{0,5})"] * 3))
 
 
 def layers_info(name: str, clip: str | None = None) -> dict[str, Any]:

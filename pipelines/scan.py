@@ -123,10 +123,11 @@ def raw_lines(found: Scan) -> Iterator[str]:
     per_minute = found.raw_bytes_per_minute
     if per_minute is None:
         return
-    times = found.raw_bytes / max(1, found.size_bytes)
+    known = sum(info.size_bytes for info in found.readable if raw_bytes(info) is not None)
+    times = found.raw_bytes / max(1, known)
     yield (
         f"as raw pixels, {CHANNELS} bytes each: {per_minute / 1e9:.2f} GB ({per_minute / 2**30:.2f} GiB) a minute, "
-        f"{decimal(found.raw_bytes)} in all, {times:.0f} times the files' {decimal(found.size_bytes)}"
+        f"{decimal(found.raw_bytes)} in all, {times:.0f} times the files' {decimal(known)}"
     )
 
 

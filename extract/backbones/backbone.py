@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from extract.backbones import anatomy
 from extract.backbones.images import ImageNetwork
 from extract.backbones.network import Network, roi_features, traced
+from extract.backbones.recurrent import RecurrentConv
 from extract.backbones.spec import BackboneSpec
+from extract.backbones.tracing import Tracer
 from extract.errors import UsageError
 
 
@@ -33,6 +35,7 @@ class Backbone:
     def __init__(self, name: str, spec: BackboneSpec, network: Network) -> None:
         self.name, self.spec = name, spec
         self.network = network.eval().requires_grad_(False)
+        self._layers: set[str] = set()  # that can be asked for
         without_weights = any(parameter.is_meta for parameter in network.parameters())
         self.weights_sha256 = "" if without_weights else weights_digest(network)
 
@@ -44,9 +47,13 @@ class Backbone:
         as ``body.res4``, the mean of that layer's maps over time and space.
 
         Raises:
-            UsageError: clips or boxes of another shape, a box outside the batch, boxes missing, an unknown layer.
+            UsageError: clips or boxes of another shape, a box outside the batch, boxes missing, an unknown layer, or
+                one that does not give maps.
         """
         self._check(clips)
+        if layer is not None and layer not in self._layers:
+            self.width(*clips.shape[2:], layer=layer)
+            self._layers.add(layer)
         with torch.inference_mode():
             return self._features(clips, boxes, layer)
 
@@ -119,6 +126,7 @@ class Backbone:
         shadow = self._shadow()
         try:
             if layer is not None:
+                _check_channels(shadow, clip, layer)
                 return layer_features(shadow, clip, layer).shape[1]
             return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
         except (RuntimeError, AssertionError) as error:
@@ -199,17 +207,37 @@ def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
     Raises:
         UsageError: no such module, or one that does not run or gives no tensor of one row a clip.
     """
-    with _watched(network, layer) as seen:
-        _run_until_seen(network, clips, seen)
-    if not seen:
-        raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
-    out = seen[0]
+    out = _output(network, clips, layer)
     if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
         out = out.reshape(len(clips), -1, *out.shape[1:]).mean(1)
     if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(clips):
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UsageError(f"layer {layer!r} gives {shape}, not (B, D) or (B, D, …) of {len(clips)} clips")
     return out.flatten(2).mean(2) if out.ndim > 2 else out
+
+
+def _output(network: Network, clips: Tensor, layer: str) -> object:
+    """What module ``layer`` gives. Errors as `layer_features`."""
+    with _watched(network, layer) as seen:
+        owner = layer.rpartition(".")[0]
+        if isinstance(network.get_submodule(owner), RecurrentConv) and layer.endswith(".state"):
+            raise UsageError(f"layer {layer!r} runs once for each frame, on the state before it; take {owner!r}")
+        _run_until_seen(network, clips, seen)
+    if not seen:
+        raise UsageError(f"layer {layer!r} does not run when the network computes its logits; take another")
+    return seen[0]
+
+
+def _check_channels(network: Network, clips: Tensor, layer: str) -> None:
+    """Refuse a layer that has positions where `layer_features` takes channels."""
+    with torch.no_grad(), Tracer(clips) as tracer:
+        out = _output(network, clips, layer)
+        seen = tracer.seen(out) if isinstance(out, Tensor) and out.ndim > 2 else None
+    if seen is not None and any(part.axes for part in seen.layout[1]):
+        raise UsageError(
+            f"layer {layer!r} gives {tuple(seen.positions())} values with its channels last; expected channels behind "
+            "the batch, (B, D, …), as convolutions give them. Take another layer, or none"
+        )
 
 
 class _SeenError(Exception):

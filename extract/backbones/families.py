@@ -33,7 +33,7 @@ FRAMES = 16
 FPS = 10.0
 _USUAL_STRIDE_PX = 32
 SIDE_PX = 64  # of this project's own trunks
-_SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+_SIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 _GREY: tuple[Colours, Colours] = ((0.45,) * 3, (0.225,) * 3)
 _FLOW: tuple[Colours, Colours] = ((0.5,) * 3, (0.5,) * 3)
 
@@ -170,7 +170,14 @@ def family_spec(name: str) -> BackboneSpec:
     def build() -> Network:
         return fresh(make(build_trunk(), clip))
 
-    network = empty(build).eval()
+    try:
+        network = empty(build).eval()
+        stride_px = _stride_px(network, clip)
+    except (RuntimeError, AssertionError) as error:  # each layer says so in its own way
+        raise UsageError(
+            f"{name}: {trunk} cannot take clips of {clip[1]} frames of {clip[3]} px ({str(error).splitlines()[0]}); "
+            f"expected larger ones, such as {family}:{trunk}:{FRAMES}x{_usual_px(trunk)}"
+        ) from error
     return BackboneSpec(
         builds=(build,),
         feature_width=network.classifier.in_features,  # type: ignore[arg-type]
@@ -180,7 +187,7 @@ def family_spec(name: str) -> BackboneSpec:
         source="without official weights; train it with `untrimmed pretrain`",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         channels=clip[0],
-        stride_px=_stride_px(network, clip),
+        stride_px=stride_px,
     )
 
 
@@ -227,9 +234,9 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
     family, trunk, *rest = (*name.split(":"), "")[: max(2, name.count(":") + 1)]
     if family not in FAMILIES:
         raise UsageError(f"no family of clip models called {family!r}; there are {', '.join(FAMILIES)}")
-    frames, side_px, (mean, std), short_side_px = FRAMES, SIDE_PX, _GREY, SIDE_PX
+    frames, side_px, (mean, std), short_side_px = FRAMES, _usual_px(trunk), _GREY, SIDE_PX
     if trunk not in OWN:
-        side_px, (mean, std), short_side_px = _image_input(trunk)
+        _, (mean, std), short_side_px = _image_input(trunk)
     channels = 3
     if len({part == "flow" for part in rest}) < len(rest):
         raise UsageError(
@@ -248,6 +255,10 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
             )
     clips = ClipDefaults(frames, 1, max(1, frames // 2), FPS, short_side_px, side_px, mean, std)
     return family, trunk, (channels, frames, side_px, side_px), clips
+
+
+def _usual_px(trunk: str) -> int:
+    return SIDE_PX if trunk in OWN else _image_input(trunk)[0]
 
 
 def _image_input(trunk: str) -> tuple[int, tuple[Colours, Colours], int]:

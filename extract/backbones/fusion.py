@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from extract.backbones.images import ImageNetwork, inflated_weight
+from extract.backbones.images import ImageNetwork, inflated_weight, last_linear
 from extract.backbones.network import Triple
 from extract.errors import UsageError
 
@@ -72,7 +72,16 @@ class EarlyFusion(ImageNetwork):
                 f"early fusion takes {expected} channels, frames times colours, and these clips have {clips.shape[2]} "
                 f"x {clips.shape[1]}; name another length behind the backbone, as in early:small:8x64"
             )
-        return clips.flatten(1, 2)
+        return (_recentred(clips) if getattr(self.body, "recentres", False) else clips).flatten(1, 2)
+
+
+def _recentred(clips: Tensor) -> Tensor:
+    """(B, 3, T, H, W) normalised by ImageNet's statistics -> by 0.5 and 0.5, which GoogLeNet and Inception learnt from.
+
+    torchvision's ``transform_input``.
+    """
+    mean, std = (clips.new_tensor(values).view(3, 1, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return clips * (std / 0.5) + (mean - 0.5) / 0.5
 
 
 class SlowFusion(ImageNetwork):
@@ -104,8 +113,9 @@ def with_channels(trunk: nn.Module, channels: int, frames: int = 1) -> nn.Module
         weight = weight.sum(1, keepdim=True).expand(-1, seen, -1, -1) / seen
     conv.weight = nn.Parameter(weight.clone())
     conv.in_channels = seen
-    if hasattr(trunk, "transform_input"):
-        trunk.transform_input = False  # type: ignore[assignment]  # it moves three colours
+    if getattr(trunk, "transform_input", False):  # of three colours at a time
+        trunk.transform_input = False  # type: ignore[assignment]
+        trunk.recentres = channels == 3  # type: ignore[assignment]  # `EarlyFusion` does it
     return trunk
 
 
@@ -133,6 +143,7 @@ def in_three_dimensions(trunk: nn.Module, clip: tuple[int, int, int, int], *, fi
     Raises:
         UsageError: it has layers or arithmetic that take images only.
     """
+    last_linear(trunk)
     pooled = first_pool_t
     for name, module in list(trunk.named_modules()):
         parent, _, child = name.rpartition(".")
@@ -145,9 +156,9 @@ def in_three_dimensions(trunk: nn.Module, clip: tuple[int, int, int, int], *, fi
         copy.deepcopy(trunk).to("meta").eval()(torch.empty(1, *clip, device="meta"))
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise UsageError(
-            f"{type(trunk).__name__} cannot be made three-dimensional ({str(error).splitlines()[0]}); expected a "
-            "network of plain convolutions, such as resnet18, vgg11_bn, alexnet or efficientnet_b0; "
-            "or take inflated:NAME, which takes any"
+            f"{type(trunk).__name__} cannot be made three-dimensional for clips of {clip[1]} frames of {clip[3]} px "
+            f"({str(error).splitlines()[0]}); expected a network of plain convolutions, such as resnet18, vgg11_bn, "
+            "alexnet or efficientnet_b0, and clips that are not too short or small for it; or take inflated:NAME"
         ) from error
     return trunk
 

@@ -29,7 +29,7 @@ class ImageNetwork(Network):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        name, last = _last_linear(network)
+        name, last = last_linear(network)
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, nn.Identity())
         self.body, self.classifier, self.last_layer = network, last, name
@@ -176,7 +176,8 @@ def inflate(network_2d: nn.Module, *, kernel_t: int | None = None) -> ImageNetwo
     return ImageNetwork(network)
 
 
-def _last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
+def last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
+    """Name and module of the last layer of an image classifier. Raises UsageError where it is not linear."""
     layers = [(name, module) for name, module in network.named_modules() if not list(module.children())]
     for name, module in reversed(layers):
         if isinstance(module, nn.Linear):

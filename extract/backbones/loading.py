@@ -37,11 +37,17 @@ def load_backbone(
         return _random(name, spec, text.removeprefix("random:"))
     if text == "embedded":
         if not spec.embedded:
-            raise UsageError(f"--weights embedded: {name} does not travel in the package; use pretrained, or a file")
+            raise UsageError(f"--weights embedded: {name} does not travel in the package; {_instead(spec)}")
         with as_file(files("extract.backbones") / "weights" / f"{name}.safetensors") as path:
             return Backbone(name, spec, network_from(name, spec, path))
     path = weights_file(name, spec, text, on_progress=on_progress)
     return Backbone(name, described(name, spec, path), network_from(name, spec, path))
+
+
+def _instead(spec: BackboneSpec) -> str:
+    """Which weights there are."""
+    named = [word for word, there in (("embedded", spec.embedded), ("pretrained", spec.url)) if there]
+    return f"expected {', '.join([*named, 'a file, such as of `untrimmed pretrain`'])}, or random:0 to try it"
 
 
 def default_weights(spec: BackboneSpec) -> str:
@@ -53,10 +59,7 @@ def weights_file(name: str, spec: BackboneSpec, weights: str, *, on_progress: Pr
     """The local file of ``weights``, which are "pretrained", a URL or a path. Errors as `load_backbone`."""
     if weights == "pretrained":
         if not spec.url:
-            raise UsageError(
-                f"--weights pretrained: {name} has no official checkpoint; expected a file, such as of "
-                "`untrimmed pretrain`, or embedded"
-            )
+            raise UsageError(f"--weights pretrained: {name} has no official checkpoint; {_instead(spec)}")
         return fetch(spec.url, sha256_prefix=spec.sha256_prefix, on_progress=on_progress)
     return fetch(weights, on_progress=on_progress) if "://" in weights else Path(weights)
 

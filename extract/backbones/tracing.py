@@ -247,9 +247,15 @@ def _adaptive_pool(seen: Seen, call: _Call) -> list[Seen]:
     spatial = range(-len(call.args[1]), 0)
     whole = [dim for dim in spatial if after[dim] == 1]
     ratio = [1.0 if dim in whole else before[dim] / after[dim] for dim in spatial]
-    seen = _windowed(seen, [math.ceil(r) for r in ratio], ratio, [1] * len(ratio))
+    kernel = [1 if dim in whole else _widest(before[dim], after[dim]) for dim in spatial]
+    seen = _windowed(seen, kernel, ratio, [1] * len(ratio))
     reduced = _reduced(seen, whole)
     return [replace(seen, size=_along(max, [seen.size, reduced.size]))] * len(call.outs)
+
+
+def _widest(before: int, after: int) -> int:
+    """The widest window of adaptive pooling: from floor(i r) to ceil((i + 1) r), where r = before / after."""
+    return max(-(-(at + 1) * before // after) - at * before // after for at in range(after))
 
 
 def _statistic(seen: Seen, call: _Call) -> list[Seen]:

@@ -53,8 +53,8 @@ def show_filters(
         MachineError: the file cannot be written.
     """
     check_ending(output, ENDINGS)
-    if most < 1 or not 0 < fps <= 60:
-        raise UsageError(f"{most} filters at {fps:g} slices a second; expected at least 1, and above 0 and up to 60")
+    if most < 1 or not 0.1 <= fps <= 60:
+        raise UsageError(f"{most} filters at {fps:g} slices a second; expected at least 1, and 0.1 to 60")
     found = first_filters(backbone, layer, over_time=over_time)
     pictures = filter_pictures(found.weights[:most])
     if output.suffix == ".png":

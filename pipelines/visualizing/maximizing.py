@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.errors import UsageError
-from pipelines.visualizing.networks import Looked
+from pipelines.visualizing.networks import Looked, check_seed
 
 _SOFT_PX = 2.0  # before its motion is measured, a clip is blurred, so that gradients reach as far as it moves
 OnStep = Callable[[int, float], None]  # steps done, the logit before the last of them
@@ -56,6 +56,7 @@ class Ascent:
         for name in ("l2", "total_variation", "temporal_smoothness", "blur_px", "noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        check_seed(self.seed)
         if self.steps < 1 or self.jitter_px < 0 or not 0 < self.step_size <= 1:
             raise UsageError(
                 f"{self.steps} steps of {self.step_size}, moved by {self.jitter_px} px; expected at least 1 step, of "
@@ -122,6 +123,12 @@ def maximise(
             clip.clamp_(0, 1)
         on_step(step + 1, logit.item())
     pixels = clip.detach().mul(255).round()
+    if not pixels.isfinite().all():
+        raise UsageError(
+            f"the clip is no longer made of numbers after {ascent.steps} steps, with the weights l2 {ascent.l2:g}, "
+            f"total_variation {ascent.total_variation:g}, temporal_smoothness {ascent.temporal_smoothness:g} and noise "
+            f"{ascent.noise:g}; take smaller ones"
+        )
     end, first = looked.answer(pixels / 255, number), looked.answer(began, number)
     difference = pixels.diff(dim=1).abs().mean().item() / 255 if len(pixels[0]) > 1 else 0.0
     shown = pixels.byte().permute(1, 2, 3, 0).contiguous().numpy()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extract.errors import UsageError
 from pipelines.visualizing.clips import Samples, grid_of, read_samples
-from pipelines.visualizing.networks import Looked
+from pipelines.visualizing.networks import Looked, check_seed
 
 METHODS = ("integrated", "smoothgrad", "gradient")
 OnClip = Callable[[int, int], None]  # clips done, of so many
@@ -46,6 +46,7 @@ class Method:
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise UsageError(f"--method {self.name}; expected one of {', '.join(METHODS)}")
+        check_seed(self.seed)
         if self.steps < 1 or not 0 <= self.noise < float("inf"):
             raise UsageError(f"{self.steps} steps with noise {self.noise}; expected at least 1, and 0 or more")
 
@@ -82,6 +83,11 @@ def clip_saliency(looked: Looked, clip: NDArray[np.uint8], number: int, method: 
     In logits for "integrated", in logits per range 0..1 of a pixel for the others.
     """
     pixels = _pixels(clip)
+    if method.name == "integrated" and len(clip) == 1:
+        raise UsageError(
+            "a clip of one frame is its own rest, so integrated gradients are all zero; take --method smoothgrad or "
+            "gradient, or a network of more frames"
+        )
     total, count = torch.zeros_like(pixels), 0
     for point in _points(pixels, method):
         total += torch.autograd.grad(looked.logits(point.requires_grad_()[None])[0, number], point)[0]

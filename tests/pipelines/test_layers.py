@@ -57,6 +57,7 @@ def test_kinds_and_what_takes_no_part() -> None:
     ("arguments", "said"),
     [
         (["slow:lecture", "--layers", "--clip", "20x64"], "--clip 20x64: expected frames x height x width, such as"),
+        (["slow:lecture", "--layers", "--clip", "9999999x64x64"], "--clip 9999999x64x64: expected frames x height x"),
         (["slow:lecture", "--clip", "20x64x64"], "give --layers too"),
         (["--layers"], "name it: untrimmed backbones NAME --layers"),
         (["early:lecture", "--layers", "--clip", "20x64x64"], "name another length behind the backbone"),

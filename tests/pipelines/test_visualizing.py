@@ -169,6 +169,11 @@ def test_it_begins_with_a_clip_and_stays_near_it() -> None:
         maximise(looked, 0, ascent, start=start[:2])
     with pytest.raises(UsageError, match="temporal_smoothness is -1"):
         Ascent(temporal_smoothness=-1)
+    with pytest.raises(UsageError, match=r"no longer made of numbers after 2 steps, .* temporal_smoothness 1e\+300"):
+        maximise(looked, 0, Ascent(steps=2, temporal_smoothness=1e300))
+    for seed in (-1, 2**63):
+        with pytest.raises(UsageError, match=f"seed is {seed}; expected 0 or more"):
+            Ascent(seed=seed)
 
 
 def test_every_kind_of_network_has_gradients() -> None:
@@ -208,6 +213,10 @@ def test_what_is_attributed_adds_up_to_the_logit_against_the_clip_at_rest() -> N
     assert np.abs(clip_saliency(looked, still, 1, Method(steps=2))).max() < 1e-6
     with pytest.raises(UsageError, match="--method gradients; expected one of integrated, smoothgrad, gradient"):
         Method("gradients")
+    with pytest.raises(UsageError, match=r"a clip of one frame is its own rest, .* take --method smoothgrad"):
+        clip_saliency(looked, clip[:1], 1, Method())
+    with pytest.raises(UsageError, match=f"seed is {2**64}; expected 0 or more"):
+        Method(seed=2**64)
 
 
 def test_saliency_over_a_video_is_the_mean_of_its_clips() -> None:

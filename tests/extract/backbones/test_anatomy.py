@@ -307,6 +307,17 @@ def test_a_position_sees_what_its_gradient_says(name: str) -> None:
         assert clipped == wanted
 
 
+def test_adaptive_pooling_sees_its_widest_window() -> None:
+    """torch's windows begin at floor(i n / m) and end at ceil((i + 1) n / m)."""
+    for before, after in ((10, 7), (13, 7), (9, 6), (8, 4), (5, 5)):
+        x = torch.zeros(before, before)
+        x.fill_diagonal_(1)
+        seen = nn.AdaptiveMaxPool1d(after)(x)  # which windows each position is in
+        clips = meta_clips(1, 1, 1, before)
+        found = receptive_field(nn.AdaptiveAvgPool3d((1, 1, after)), clips).size[2]
+        assert found == int(seen.sum(0).max()), (before, after)
+
+
 # How shapes are followed
 
 

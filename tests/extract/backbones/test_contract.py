@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from extract.backbones import BACKBONES, EMBEDDED, Backbone, backbone_spec, checkpoint, load_backbone
+from extract.backbones.network import empty
 from extract.backbones.torchvision_video import MViT
 from extract.errors import InputError, MachineError, UsageError
 
@@ -504,3 +505,33 @@ def test_every_module_of_the_networks_is_used() -> None:
         assert len(used) == len(hooks), name
         for hook in hooks:
             hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "told"),
+    [
+        ("frames:swin_t", "body.features.1", "channels last"),
+        ("frames:vit_b_16", "body.encoder.layers.encoder_layer_0", "channels last"),
+        ("swin3d_t", "body.features.0", "channels last"),
+        ("rcn-gru:small:4x32", "recurrent.0.state", "once for each frame, on the state before it; take 'recurrent.0'"),
+    ],
+)
+def test_layers_that_have_no_mean_of_maps_are_refused(name: str, layer: str, told: str) -> None:
+    spec = backbone_spec(name)
+    backbone, clips = Backbone(name, spec, empty(spec.build)), spec.clips
+    with pytest.raises(UsageError, match=told):
+        backbone.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=layer)
+
+
+def test_layers_of_convolutions_are_not_refused() -> None:
+    for name, layer, width in (("late:swin_t:4x224", "body.features.0.0", 96), ("mvit_v2_s", "body.conv_proj", 96)):
+        spec = backbone_spec(name)
+        clips = spec.clips
+        shadow = Backbone(name, spec, empty(spec.build))
+        assert shadow.width(clips.clip_frames, clips.crop_px, clips.crop_px, layer=layer) == width
+
+
+@pytest.mark.parametrize("weights", ["embedded", "pretrained"])
+def test_weights_that_are_not_there_name_those_that_are(weights: str) -> None:
+    with pytest.raises(UsageError, match=r"; expected a file, such as of `untrimmed pretrain`, or random:0 to try it"):
+        load_backbone("slow:small:8x64", weights)

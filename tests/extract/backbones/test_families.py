@@ -73,6 +73,15 @@ def test_with_a_trunks_weights_a_still_clip_is_its_image(family: str) -> None:
     assert not torch.allclose(network(torch.randn_like(clip)), trunk(image), atol=1e-2)
 
 
+def test_colours_that_the_image_network_recentres_are_recentred() -> None:
+    trunk = trained_trunk("googlenet")
+    image, clip = still(3)
+    assert trunk.transform_input
+    torch.testing.assert_close(
+        from_trunk("early:googlenet:3x64", trunk).eval()(clip), trunk(image), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_three_dimensional_kernels_are_the_trunks_spread_over_time() -> None:
     trunk = trained_trunk("resnet18")
     network = from_trunk("slow:resnet18:8x32", trunk)
@@ -245,6 +254,11 @@ def test_networks_with_heads_for_training_train_without_them(name: str) -> None:
         ("early:small:flow:flow", "names a clip's size or flow twice"),
         ("early:small:x", "ends in 'x'; expected FAMILY:TRUNK"),
         ("early:smal", "did you mean frames:small"),
+        ("early:small:1x9999999", "ends in '1x9999999'"),
+        ("frames:inception_v3:4x64", "inception_v3 cannot take clips of 4 frames of 64 px .* such as frames:inception"),
+        ("late:small:4x8", "small cannot take clips of 4 frames of 8 px .* such as late:small:16x64"),
+        ("slow:alexnet:4x64", "for clips of 4 frames of 64 px .* not too short or small"),
+        ("slow:squeezenet1_0", "SqueezeNet does not end in a linear layer"),
         ("slow:convnext_tiny", "ConvNeXt cannot be made three-dimensional .*inflated:NAME"),
         ("slowfast:resnet18", "slowfast takes this project's own networks .* not ResNet"),
     ],
