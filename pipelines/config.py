@@ -14,6 +14,12 @@ Natural = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def check_seed(seed: int) -> None:
+    """Raises UsageError for what torch cannot take."""
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed}; expected 0 or more, and below 2**63")
+
+
 class TrainSettings(BaseModel):
     """How a head is trained; written beside the result. `HEAD_SETTINGS` has what single heads do otherwise by default.
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -49,7 +50,13 @@ class Resume:
         """Bring ``loop`` to where the interrupted training was; how many epochs that had done."""
         path = self._folder / STATE_FILE
         if path.exists():
-            loop.restore(torch.load(path, map_location=loop.device, weights_only=True))
+            try:
+                loop.restore(torch.load(path, map_location=loop.device, weights_only=True))
+            except (EOFError, KeyError, RuntimeError, UnpicklingError) as error:
+                raise UsageError(
+                    f"{path}: cannot be read ({error!r:.200}), so the interrupted training cannot go on; remove "
+                    f"{self._folder} to begin again"
+                ) from error
         return loop.epoch
 
     def save(self, loop: Loop) -> None:

@@ -18,8 +18,9 @@ def written_whole(output: Path, advice: str = "choose another place") -> Iterato
         MachineError: it cannot be written; ends with ``advice``.
     """
     try:
-        with room_beside(output) as room:
-            place = room / output.name
+        target = output.resolve()  # of a link what it names
+        with room_beside(target) as room:
+            place = room / target.name
             try:
                 yield place
             except (UsageError, InputError, MachineError) as error:
@@ -27,7 +28,7 @@ def written_whole(output: Path, advice: str = "choose another place") -> Iterato
                     raise
                 raise type(error)(str(error).replace(str(place), str(output))) from error
             if place.exists():
-                place.replace(output)
+                place.replace(target)
     except OSError as error:
         if isinstance(error, UntrimmedError):
             raise

@@ -38,6 +38,11 @@ class Draft:
         number = self._videos.setdefault(video_id, len(self._videos))
         known = self.media.setdefault(video_id, media or Media())
         if media is not None and media != known:
+            if None not in (media.subset, known.subset) and media.subset != known.subset:
+                raise InputError(
+                    f"{video_id} is in the subset {known.subset!r}, and again in {media.subset!r}; expected one for a "
+                    "video, or what is learnt is tested. Leave one of them out"
+                )
             self.media[video_id] = merged(known, media)
         return number
 

@@ -68,7 +68,7 @@ def pretrain(
             ),
         )
     print_result({"run": str(output), **record}, pretrained_lines(output, record), as_json=as_json)
-    if record["failed"]:
+    if record["failed"] or record["missing"]:
         raise typer.Exit(FAILED_INPUTS)
 
 

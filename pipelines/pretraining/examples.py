@@ -35,11 +35,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Clips of both subsets, and the classes of those for training, sorted; ``notes`` say what was left out."""
+    """Clips of both subsets, and the classes of those for training, sorted.
+
+    ``notes`` say what was left out, ``missing`` which videos are not there.
+    """
 
     rows: tuple[Example, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def of(self, subset: str) -> list[Example]:
         """Those of "training" or "validation"."""
@@ -60,7 +64,9 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; expected trimmed clips. Check the path")
-    everything, notes = (_in_folders(source), []) if source.is_dir() else _annotated(source, videos)
+    if source.is_dir() and videos is not None:
+        raise InputError(f"--videos {videos} is for a file of annotations; {source} is a folder that holds its videos")
+    everything, notes, missing = (_in_folders(source), [], ()) if source.is_dir() else _annotated(source, videos)
     rows = [row for row in everything if row.subset in (TRAINING, HELD_OUT)]
     others = _others(row.subset for row in everything if row.subset not in (TRAINING, HELD_OUT))
     classes = tuple(sorted({row.label for row in rows if row.subset == TRAINING}))
@@ -74,7 +80,7 @@ def read_examples(source: Path, videos: Path | None = None) -> Examples:
     if unknown:
         notes.append(f"left out, of classes without training clips: {shown(unknown)}")
         rows = [row for row in rows if row.label in classes]
-    return Examples(tuple(rows), classes, (*notes, *others))
+    return Examples(tuple(rows), classes, (*notes, *others), missing)
 
 
 def _in_folders(root: Path) -> list[Example]:
@@ -92,7 +98,7 @@ def _in_folders(root: Path) -> list[Example]:
     return rows
 
 
-def _annotated(source: Path, videos: Path | None) -> tuple[list[Example], list[str]]:
+def _annotated(source: Path, videos: Path | None) -> tuple[list[Example], list[str], tuple[str, ...]]:
     if videos is None:
         raise InputError(f"{source} names videos; expected --videos FOLDER, where they are")
     document = read_document(source)
@@ -118,7 +124,12 @@ def _annotated(source: Path, videos: Path | None) -> tuple[list[Example], list[s
             missing.append(name)
     if not rows:
         raise InputError(f"{source}: none of its {len(segments)} clips is of a video in {videos}; {_missing(missing)}")
-    return rows, [_missing(missing)] if missing else []
+    notes = list(document.notes)
+    if unlabelled := int((segments.label < 0).sum()):
+        notes.append(f"left out, without a label: {unlabelled} clips")
+    if missing:
+        notes.append(_missing(missing))
+    return rows, notes, tuple(dict.fromkeys(missing))
 
 
 def _trimmed(name: str, span_s: tuple[float, float] | None, videos: Path) -> Path | None:
@@ -136,4 +147,4 @@ def _others(subsets: Iterable[str]) -> list[str]:
 
 def _missing(names: Sequence[str]) -> str:
     once = list(dict.fromkeys(names))
-    return f"{len(once)} videos are not there: {shown(once)}" if once else "they have no labels"
+    return f"{len(once)} videos are not there, or more than once: {shown(once)}" if once else "they have no labels"

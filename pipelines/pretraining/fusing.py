@@ -115,11 +115,12 @@ def _trained(run: Path, cache: str | Path | None, workers: int, on_clip: OnClip)
         settings = PretrainSettings.model_validate(record["settings"])
         name, source = record["backbone"], record["source"]
         classes, counts = tuple(record["classes"]), (record["training_clips"], record["validation_clips"])
-    except (OSError, ValueError, KeyError) as error:
+        digests, own_cache = (record["training_sha256"], record["validation_sha256"]), record["cache"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run} is no run of `untrimmed pretrain`: {error}") from error
     backbone = load_backbone(name, run / WEIGHTS_FILE)
     clips, flow = backbone.spec.clips, flow_of(backbone.spec, settings)
-    kept = clips_folder(run, cache)
+    kept = clips_folder(run, cache or own_cache)
     material = material_of(source, record["videos"], clips, flow, settings, kept, workers=workers, on_clip=on_clip)
     if material.classes != classes:
         raise InputError(
@@ -133,6 +134,8 @@ def _trained(run: Path, cache: str | Path | None, workers: int, on_clip: OnClip)
             f"{run} was trained on {counts[0]} clips and tested on {counts[1]}; in {source} there are now "
             f"{len(material.training)} and {len(material.held_out)} that can be read. {_AGAIN}"
         )
+    if digests != (material.training.digest, material.held_out.digest):
+        raise InputError(f"{run} was trained or tested on other clips than those that are now in {source}. {_AGAIN}")
     return Trained(run, backbone, settings, material.training, material.held_out, classes)
 
 

@@ -93,6 +93,7 @@ class Loop:
             "epoch": self.epoch,
             "figures": [dict(each) for each in self.figures],
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -101,6 +102,8 @@ class Loop:
         """Go on from a `state` of a loop of the same arguments."""
         self.epoch, self.figures = state["epoch"], list(state["figures"])
         torch.set_rng_state(state["torch_rng"].cpu())
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -131,7 +134,7 @@ class Loop:
             x = relit(x)
         x = x.to(self.device, memory_format=torch.channels_last_3d)
         with arithmetic(self.device):
-            logits = self.network(x)
+            logits = self._logits(x)
             loss = nn.functional.cross_entropy(
                 logits, target.to(self.device), label_smoothing=self.settings.label_smoothing
             )
@@ -140,6 +143,18 @@ class Loop:
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         return loss.item()
+
+    def _logits(self, x: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self.network(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                f"batch norm has one value a channel to learn from in steps of {len(x)} clips; expected two or more "
+                "clips that can be read, and a batch of as many"
+            ) from error
+        return logits
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The clips of one epoch, in an order and crops of its own."""

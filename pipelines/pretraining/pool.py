@@ -12,6 +12,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.cache import room_beside
-from extract.errors import InputError, MachineError, UsageError, VideoError
+from extract.errors import InputError, MachineError, UsageError, VideoError, WorkerDiedError
 from extract.flow import FlowSettings, flow_for, flow_frames
 from extract.interrupts import children_ignore_interrupts
-from extract.video import probe
 from extract.worker import decoding_process
 from pipelines.pretraining.examples import Example
 
@@ -33,7 +33,7 @@ OnClip = Callable[[int, int], None]  # clips read, of so many
 Job = TypeVar("Job")
 Labelled = tuple[NDArray[np.uint8], NDArray[np.float32]] | str
 """Frames and target of a clip; or its name and why it cannot be read."""
-_PENDING = 64
+_AHEAD = 4  # clips that wait in memory, of each process
 _INDEX, _PIXELS, _LOCK = "index.json", "pixels.bin", "lock"
 _FIELDS = {"shapes", "targets", "clips", "failed", "digest"}
 
@@ -182,7 +182,7 @@ def _read_into(
                     shapes.append(pixels.shape)
                     targets.append(target.tolist())
                     clips.append(number)
-                    digest.update(f"{jobs[number]} {pixels.shape} {targets[-1]}".encode())
+                    digest.update(f"{jobs[number]} {pixels.shape} {targets[-1]}".encode("utf-8", "surrogateescape"))
                     digest.update(content)
                 on_clip(number + 1, len(jobs))
         index = {"shapes": shapes, "targets": targets, "clips": clips, "failed": failed, "digest": digest.hexdigest()}
@@ -230,11 +230,18 @@ def _in_order(jobs: Sequence[Job], read: Callable[[Job], Labelled], workers: int
     spawn = multiprocessing.get_context("spawn")  # a forked process inherits locks of decoder threads
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         with children_ignore_interrupts():
-            pending = deque(pool.submit(read, job) for job in jobs[:_PENDING])
+            pending = deque(pool.submit(read, job) for job in jobs[: _AHEAD * workers])
+        ahead = len(pending)
         for number in range(len(jobs)):
-            found = pending.popleft().result()
-            if number + _PENDING < len(jobs):
-                pending.append(pool.submit(read, jobs[number + _PENDING]))
+            try:
+                found = pending.popleft().result()
+                if number + ahead < len(jobs):
+                    pending.append(pool.submit(read, jobs[number + ahead]))
+            except BrokenProcessPool as error:
+                raise WorkerDiedError(
+                    f"a process that decodes ended while {jobs[number]} was next; it may have lacked memory. Try fewer "
+                    "--workers"
+                ) from error
             yield found
 
 
@@ -252,16 +259,22 @@ def frames_of(example: Example, looks: Looks) -> NDArray[np.uint8] | str:
     options: dict[str, Any] = {"fps": looks.fps, "short_side": looks.short_side_px}
     try:
         if example.span_s is not None:  # seconds from the first frame
-            begin_s = probe(example.path).start_s
+            begin_s = decoding_process().probe(example.path).start_s
             options |= {"start_s": begin_s + example.span_s[0], "stop_s": begin_s + example.span_s[1]}
         with decoding_process().open_video(example.path, **options) as reader:
             batches = [batch.pixels for batch in reader]
+        report = reader.report
     except VideoError as error:
         return f"{example.path}: {error.detail}"
     except UsageError as error:  # a span without length
         return f"{example.path}: {error}"
     if not batches:
         return f"{example.path}: no frame in {example.span_s or 'it'}"
+    if report.bad_packets or report.damaged_frames:
+        return (
+            f"{example.path}: damaged ({report.bad_packets} packets cannot be decoded, {report.damaged_frames} of "
+            f"{report.decoded_frames} frames may be wrong); repair it, or leave it out"
+        )
     frames = np.concatenate(batches)
     return looked(frames, looks)
 

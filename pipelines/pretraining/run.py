@@ -22,7 +22,9 @@ from extract.engine import settle_device
 from extract.errors import InputError, UsageError
 from extract.flow import FlowSettings
 from pipelines.checkpoint import check_free, write_run
+from pipelines.config import check_seed
 from pipelines.fitting import VALIDATIONS
+from pipelines.notes import shown
 from pipelines.pretraining.examples import HELD_OUT, TRAINING, read_examples
 from pipelines.pretraining.loop import Loop, Progress, scores
 from pipelines.pretraining.pool import Looks, OnClip, Pool, pool_of
@@ -46,6 +48,7 @@ class Material:
     classes: tuple[str, ...]
     turns: Turns
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def pretrain(
@@ -89,17 +92,25 @@ def pretrain(
         InputError: clips that cannot be used, or weights that do not fit.
         MachineError: ``out`` or ``cache`` cannot be written, or there is no such device.
     """
-    chosen, folder = settings or PretrainSettings(), Path(out)
+    chosen, folder = settings or PretrainSettings(), Path(out).resolve()
     spec = _checked(backbone)
     clips = clips_of(spec, chosen)
+    if _is_worlds(source):
+        clips = replace(clips, short_side_px=clips.crop_px)  # drawn so that all happens in the middle
     where = torch.device(settle_device(device))
+    check_seed(seed)
     check_free(folder)
+    kept = clips_folder(folder, cache)
+    if kept.resolve().is_relative_to(folder):
+        raise UsageError(f"--cache {kept} lies in the run's own folder {folder}, which is new; name another place")
     if init is not None:  # what is wrong with it is better said before hours of decoding
         with torch.random.fork_rng(devices=[]):
             _initial(backbone, spec, init)
-    key = _asked(backbone, source, videos, init, seed, chosen)
+    key = _asked(backbone, source, videos, init, seed, chosen) | {
+        "threads": torch.get_num_threads(),
+        "device": where.type,
+    }
     Resume(folder, key)  # so is that something else was asked for
-    kept = clips_folder(folder, cache)
     flow = flow_of(spec, chosen)
     material = material_of(str(source), videos, clips, flow, chosen, kept, workers=workers, on_clip=on_clip)
     key |= _learnt_from(material)
@@ -114,12 +125,11 @@ def pretrain(
     record = {
         **key,
         "task": "pretrain",
-        "cache": str(kept),
+        "cache": str(kept.absolute()),
+        "missing": list(material.missing),
         "failed": [clip for pool in (material.training, material.held_out) if pool is not None for clip in pool.failed],
         "notes": list(material.notes),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "threads": torch.get_num_threads(),
-        "device": where.type,
         "seconds": trained_s,
         "result": _tested(network, material, clips, chosen, where, on_clip),
     }
@@ -164,19 +174,35 @@ def material_of(
 ) -> Material:
     """Decode what ``source`` names, or find it in ``cache``. Errors as `pretrain`."""
     looks = Looks(float(clips.fps), clips.short_side_px, flow)
-    if source == WORLDS:
-        looks = replace(looks, short_side_px=clips.crop_px)  # drawn so that all happens in the middle
+    if _is_worlds(source):
+        looks = replace(looks, short_side_px=clips.crop_px)
         training, held_out, turns = worlds(settings.examples, looks, cache, workers=workers, on_clip=on_clip)
         return Material(training, held_out, CLASSES, turns)
     examples = read_examples(Path(source), None if videos is None else Path(videos))
     pools = [
         pool_of(rows, examples.classes, looks, cache, workers=workers, on_clip=on_clip) if rows else None
-        for rows in (examples.of(TRAINING), examples.of(HELD_OUT))
+        for rows in map(examples.of, (TRAINING, HELD_OUT))
     ]
     training_pool, held_out_pool = pools
     assert training_pool is not None  # noqa: S101 - read_examples found classes
+    unseen = [name for name, seen in zip(examples.classes, training_pool.targets.max(0), strict=True) if not seen]
+    if len(unseen) > len(examples.classes) - 2:
+        raise InputError(f"no clip for training of {shown(unseen)} can be read; first: {training_pool.failed[0]}")
+    notes = [*examples.notes, *([f"never seen, for no clip can be read: {shown(unseen)}"] if unseen else [])]
     turns = Turns(mirrored=range(len(examples.classes)) if settings.mirror else None)
-    return Material(training_pool, held_out_pool, examples.classes, turns, examples.notes)
+    return Material(training_pool, held_out_pool, examples.classes, turns, tuple(notes), examples.missing)
+
+
+def _is_worlds(source: str | Path) -> bool:
+    """Raises UsageError where a folder has this name."""
+    if str(source) != WORLDS:
+        return False
+    if Path(WORLDS).exists():
+        raise UsageError(
+            f"{WORLDS} means made worlds, and there is {Path(WORLDS).absolute()} too; write that whole path to learn "
+            "from it, or run the command elsewhere"
+        )
+    return True
 
 
 def _asked(
@@ -190,7 +216,7 @@ def _asked(
     """What a training's result depends on of its arguments."""
     return {
         "backbone": backbone,
-        "source": str(source) if str(source) == WORLDS else str(Path(source).absolute()),
+        "source": WORLDS if _is_worlds(source) else str(Path(source).absolute()),
         "videos": None if videos is None else str(Path(videos).absolute()),
         "init": init,
         "init_sha256": file_sha256(Path(init)) if init is not None and Path(init).is_file() else None,
@@ -225,6 +251,8 @@ def new_network(name: str, spec: BackboneSpec, classes: int, init: str | None) -
 def _initial(name: str, spec: BackboneSpec, init: str | None) -> Network:
     if init is None:
         return spec.build()
+    if init == "imagenet" and not is_family(name):
+        raise UsageError(f"--init imagenet is for clip models of families; for {name} name pretrained, or a file")
     if not is_family(name) or (init not in ("imagenet", "pretrained") and backbone_in(Path(init)) == name):
         return load_backbone(name, init).network
     trunk = f"frames:{trunk_of(name)}"
@@ -299,7 +327,9 @@ def figures(found: NDArray[np.float32], truth: NDArray[np.int64], classes: Seque
             f"the scores of {spoilt} of {len(found)} clips are no numbers: the training diverged. "
             "Train again with a lower lr"
         )
-    rank = (found > found[np.arange(len(found)), truth][:, None]).sum(1)
+    own = found[np.arange(len(found)), truth][:, None]
+    before = np.arange(found.shape[1]) < truth[:, None]
+    rank = ((found > own) | ((found == own) & before)).sum(1)  # of equal ones the first is the answer
     per_class = {
         name: float((rank[truth == number] == 0).mean())
         for number, name in enumerate(classes)

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from extract.flow import Method
 from pipelines.config import Positive, checked
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class PretrainSettings(BaseModel):
@@ -30,7 +34,7 @@ class PretrainSettings(BaseModel):
         examples: how many clips of made worlds to draw, where those are the source; a tenth as many are held out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Positive = 20
     batch: Positive = 32
@@ -43,7 +47,7 @@ class PretrainSettings(BaseModel):
     mirror: bool = False
     relight: bool = True
     test_clips: Positive = 5
-    test_crops: Literal[1, 3] = 1
+    test_crops: Annotated[Literal[1, 3], BeforeValidator(_number)] = 1
     flow: Method = "dis"
     flow_bound_px: Annotated[float, Field(gt=0)] = 20.0
     examples: Positive = 16_000

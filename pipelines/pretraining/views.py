@@ -70,7 +70,7 @@ def views(clip: Pixels, clips: ClipDefaults, *, times: int, crops: int) -> Itera
         frames = _frames(clip, clips, start)
         spare = np.array(frames.shape[1:3]) - side
         for share in (0.5,) if crops == 1 else (0.0, 0.5, 1.0):
-            shares = np.where(spare == spare.max(), share, 0.5)
+            shares = np.where(np.arange(2) == spare.argmax(), share, 0.5)
             top, left = (int(room_px * part) for room_px, part in zip(spare, shares, strict=True))
             yield frames[:, top : top + side, left : left + side]
         if room == 0:

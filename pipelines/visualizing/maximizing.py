@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.errors import UsageError
-from pipelines.visualizing.networks import Looked, check_seed
+from pipelines.config import check_seed
+from pipelines.visualizing.networks import Looked
 
 _SOFT_PX = 2.0  # before its motion is measured, a clip is blurred, so that gradients reach as far as it moves
 OnStep = Callable[[int, float], None]  # steps done, the logit before the last of them

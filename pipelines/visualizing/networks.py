@@ -19,12 +19,6 @@ from pipelines.notes import shown
 _FLOW = 2
 
 
-def check_seed(seed: int) -> None:
-    """Raises UsageError for what torch cannot take."""
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"seed is {seed}; expected 0 or more, and below 2**63")
-
-
 class Looked:
     """A frozen network that classifies whole clips.
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.errors import UsageError
+from pipelines.config import check_seed
 from pipelines.visualizing.clips import Samples, grid_of, read_samples
-from pipelines.visualizing.networks import Looked, check_seed
+from pipelines.visualizing.networks import Looked
 
 METHODS = ("integrated", "smoothgrad", "gradient")
 OnClip = Callable[[int, int], None]  # clips done, of so many

@@ -45,3 +45,11 @@ def test_errors_name_what_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"below cannot be written .*; choose another place$"):  # noqa: SIM117
         with written_whole(file / "below"):
             pytest.fail("below a file")
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    with written_whole(tmp_path / "link.txt") as place:
+        place.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "a.txt").read_text() == "new"

@@ -58,4 +58,34 @@ def test_files_that_are_segments_already_are_taken_whole(tmp_path: Path) -> None
         ("abc_000083_000093.mp4", None),
         ("whole.mp4", (2.0, 12.0)),
     ]
-    assert found.notes == ("1 videos are not there: abc",)
+    assert found.notes == ("1 videos are not there, or more than once: abc",)
+    assert found.missing == ("abc",)
+
+
+def test_a_video_of_two_subsets_is_refused(tmp_path: Path) -> None:
+    rows = ["red,a,0,1,train", "blue,b,0,1,train", "red,a,3,4,val"]
+    with pytest.raises(InputError, match="a is in the subset 'train', and again in 'val'; expected one"):
+        read_examples(table(tmp_path / "k.csv", *rows), files(tmp_path / "v", "a.mp4", "b.mp4"))
+
+
+def test_what_is_left_out_of_annotations_is_counted(tmp_path: Path) -> None:
+    videos = files(tmp_path / "v", "a.mp4", "b.mp4", "x/twice.mp4", "y/twice.mp4")
+    rows = ["red,a,0,1,train", "blue,b,0,1,train", ",b,2,3,train", "red,twice,0,1,train", "red,gone,0,1,train"]
+    found = read_examples(table(tmp_path / "k.csv", *rows), videos)
+    assert found.notes[-2:] == (
+        "left out, without a label: 1 clips",
+        "2 videos are not there, or more than once: twice, gone",
+    )
+    assert found.missing == ("twice", "gone")
+    with pytest.raises(InputError, match=r"--videos .* is for a file of annotations; .* is a folder"):
+        read_examples(videos, videos)
+
+
+def test_notes_of_the_annotations_are_kept(tmp_path: Path) -> None:
+    entries = [
+        f'"{name}": {{"subset": "training", "annotations": [{{"segment": [0, 1], "label": "{label}"}}]}}'
+        for name, label in (("a", "red"), ("a", "red"), ("b", "blue"))
+    ]
+    (tmp_path / "a.json").write_text(f'{{"database": {{{", ".join(entries)}}}}}')
+    found = read_examples(tmp_path / "a.json", files(tmp_path / "v", "a.mp4", "b.mp4"))
+    assert [note for note in found.notes if "more than once" in note]

@@ -23,6 +23,14 @@ def rename(folder: str, old: str, new: str) -> Callable[[Path], None]:
     return lambda clips: shutil.move(clips / folder / old, clips / folder / new)
 
 
+def swap(clips: Path) -> None:
+    """A clip that was trained on is held out now."""
+    film_grey(clips / "train/dark/a.mp4", 60)
+    shutil.move(clips / "train/dark/a.mp4", clips / "aside.mp4")
+    shutil.move(clips / "val/dark/c.mp4", clips / "train/dark/a.mp4")
+    shutil.move(clips / "aside.mp4", clips / "val/dark/c.mp4")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -49,8 +57,10 @@ def test_runs_on_other_clips_are_refused(
         (rename("train", "dark", "black"), r"the classes dark, light; in .*clips there are now black, light\. Put"),
         (lambda clips: (clips / "train/dark/a.mp4").unlink(), "trained on 4 clips and tested on 2; .* now 3 and 2"),
         (lambda clips: film_grey(clips / "val/dark/d.mp4", 9), "trained on 4 clips and tested on 2; .* now 4 and 3"),
+        (swap, r"was trained or tested on other clips than those that are now in .*clips\. Put"),
+        (lambda clips: film_grey(clips / "val/dark/c.mp4", 9), "was trained or tested on other clips than those"),
     ],
-    ids=["classes", "fewer", "more"],
+    ids=["classes", "fewer", "more", "swapped", "replaced"],
 )
 def test_clips_that_are_no_longer_those_of_the_run_are_refused(
     clips: Path, tmp_path: Path, change: Callable[[Path], None], told: str

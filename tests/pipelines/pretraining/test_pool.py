@@ -118,6 +118,11 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         pool(tmp_path / "file")
 
 
+def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"a process that decodes ended while 0 was next; .* fewer --workers"):
+        pool_from("key", range(8), os._exit, tmp_path, 2, lambda _done, _total: None)
+
+
 def test_another_version_draws_its_own_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
 

@@ -133,6 +133,12 @@ def test_views_are_spread_over_time_and_the_longer_side() -> None:
     assert middle[0, 0, 0].tolist() == [6, 2, 4]
 
 
+def test_crops_of_a_square_lie_along_one_side() -> None:
+    square = ramp()[:, :, : ramp().shape[1]]
+    corners = [view[0, 0, 0, 1:].tolist() for view in views(square, RECIPE, times=1, crops=3)]
+    assert corners == [[0, 2], [2, 2], [4, 2]]
+
+
 def test_turned_flow_moves_the_other_way() -> None:
     moving = np.stack([np.full((4, 4), 3.0), np.full((4, 4), -7.5)], 2).astype(np.float32)
     flow = np.stack([quantised(times * moving, 20.0) for times in (0, 1, 5)])
@@ -171,6 +177,8 @@ def test_figures_on_worked_numbers() -> None:
     assert result["per_class"] == {"a": 1.0, "b": 0.0, "c": 0.5}
     assert result["mean_class_accuracy"] == 0.5
     assert result["top_5"] is None
+    equal = figures(np.full((3, 3), 1 / 3, np.float32), np.array([0, 1, 2]), ["a", "b", "c"])
+    assert equal["per_class"] == {"a": 1.0, "b": 0.0, "c": 0.0}, "who answers the same to all has one answer"
 
 
 @pytest.fixture(scope="module")
