@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from extract.cache import room_beside
 from extract.errors import InputError, MachineError, UsageError, VideoError, WorkerDiedError
-from extract.flow import FlowSettings, flow_for, flow_frames
+from extract.flow import FlowSettings, flow_for, flow_frames, flow_library
 from extract.interrupts import children_ignore_interrupts
 from extract.worker import decoding_process
 from pipelines.pretraining.examples import Example
@@ -97,7 +98,8 @@ def pool_of(
         InputError: not one of them can be read.
         MachineError: ``folder`` cannot be written, or the disk is full.
     """
-    key = json.dumps([[_keyed(example) for example in examples], list(classes), str(looks)])
+    libraries = [version("av"), "" if looks.flow is None else flow_library(looks.flow)]  # others may give other bits
+    key = json.dumps([[_keyed(example) for example in examples], list(classes), str(looks), libraries])
     return pool_from(key, examples, partial(_labelled, classes=classes, looks=looks), folder, workers, on_clip)
 
 

@@ -177,9 +177,7 @@ def test_a_folder_of_the_name_worlds_is_not_passed_over(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     clips.rename("worlds")
-    with pytest.raises(
-        UsageError, match=r"worlds means made worlds, and there is .*/worlds too; write that whole path"
-    ):
+    with pytest.raises(UsageError, match=r"worlds means made worlds, .*/worlds too; write that whole path"):
         pretrain(NETWORK, "worlds", out="run", settings=SETTINGS)
     assert pretrain(NETWORK, "./worlds", out="run", settings=SETTINGS)["classes"] == ["dark", "light"]
 
