@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 NAMES = ("chromium", "google-chrome", "chromium-browser")
-# Files of videos may be played at once; root has no sandbox, and small machines little shared memory.
-OPTIONS = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox", "--disable-dev-shm-usage"]
 
 
 @contextmanager
@@ -26,17 +24,14 @@ def chromium() -> Iterator["Browser"]:
         without("playwright is not installed")
     if path is None:
         without(f"none of {', '.join(NAMES)} is on the PATH")
+    # Files of videos may be played at once; root has no sandbox, and small machines little shared memory.
+    options = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox", "--disable-dev-shm-usage"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=path, args=options)
         try:
             yield browser
         finally:
             browser.close()
-
-
-def another(browser: "Browser") -> "Browser":
-    """A new one beside ``browser``, to be closed."""
-    return browser.browser_type.launch(executable_path=next(filter(None, map(shutil.which, NAMES))), args=OPTIONS)
 
 
 def without(reason: str) -> None:
