@@ -126,8 +126,10 @@ class Backbone:
         shadow = self._shadow()
         try:
             if layer is not None:
-                _check_channels(shadow, clip, layer)
-                return layer_features(shadow, clip, layer).shape[1]
+                with torch.no_grad(), Tracer(clip) as tracer:
+                    out = _output(shadow, clip, layer)
+                _check_channels(layer, out, tracer)
+                return _mean_over_maps(shadow, clip, layer, out).shape[1]
             return (shadow.maps if self.spec.detection else shadow.features)(clip).shape[1]
         except (RuntimeError, AssertionError) as error:
             raise self._refused(frames, height, width, error) from error
@@ -207,7 +209,10 @@ def layer_features(network: Network, clips: Tensor, layer: str) -> Tensor:
     Raises:
         UsageError: no such module, or one that does not run or gives no tensor of one row a clip.
     """
-    out = _output(network, clips, layer)
+    return _mean_over_maps(network, clips, layer, _output(network, clips, layer))
+
+
+def _mean_over_maps(network: Network, clips: Tensor, layer: str, out: object) -> Tensor:
     if isinstance(network, ImageNetwork) and isinstance(out, Tensor):
         out = out.reshape(len(clips), -1, *out.shape[1:]).mean(1)
     if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(clips):
@@ -228,11 +233,9 @@ def _output(network: Network, clips: Tensor, layer: str) -> object:
     return seen[0]
 
 
-def _check_channels(network: Network, clips: Tensor, layer: str) -> None:
+def _check_channels(layer: str, out: object, tracer: Tracer) -> None:
     """Refuse a layer that has positions where `layer_features` takes channels."""
-    with torch.no_grad(), Tracer(clips) as tracer:
-        out = _output(network, clips, layer)
-        seen = tracer.seen(out) if isinstance(out, Tensor) and out.ndim > 2 else None
+    seen = tracer.seen(out) if isinstance(out, Tensor) and out.ndim > 2 else None
     if seen is not None and any(part.axes for part in seen.layout[1]):
         raise UsageError(
             f"layer {layer!r} gives {tuple(seen.positions())} values with its channels last; expected channels behind "

@@ -176,7 +176,7 @@ def family_spec(name: str) -> BackboneSpec:
     except (RuntimeError, AssertionError) as error:  # each layer says so in its own way
         raise UsageError(
             f"{name}: {trunk} cannot take clips of {clip[1]} frames of {clip[3]} px ({str(error).splitlines()[0]}); "
-            f"expected larger ones, such as {family}:{trunk}:{FRAMES}x{_usual_px(trunk)}"
+            f"expected larger ones, such as {family}:{trunk}:{FRAMES}x{_image_input(trunk)[0]}"
         ) from error
     return BackboneSpec(
         builds=(build,),
@@ -234,10 +234,8 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
     family, trunk, *rest = (*name.split(":"), "")[: max(2, name.count(":") + 1)]
     if family not in FAMILIES:
         raise UsageError(f"no family of clip models called {family!r}; there are {', '.join(FAMILIES)}")
-    frames, side_px, (mean, std), short_side_px = FRAMES, _usual_px(trunk), _GREY, SIDE_PX
-    if trunk not in OWN:
-        _, (mean, std), short_side_px = _image_input(trunk)
-    channels = 3
+    side_px, (mean, std), short_side_px = _image_input(trunk)
+    frames, channels = FRAMES, 3
     if len({part == "flow" for part in rest}) < len(rest):
         raise UsageError(
             f"backbone {name!r} names a clip's size or flow twice; expected each once, as in early:small:16x64:flow"
@@ -257,12 +255,10 @@ def _read(name: str) -> tuple[str, str, Clip, ClipDefaults]:
     return family, trunk, (channels, frames, side_px, side_px), clips
 
 
-def _usual_px(trunk: str) -> int:
-    return SIDE_PX if trunk in OWN else _image_input(trunk)[0]
-
-
 def _image_input(trunk: str) -> tuple[int, tuple[Colours, Colours], int]:
-    """Crop, (mean, std) and short side of torchvision's tests of ``trunk``."""
+    """Crop, (mean, std) and short side of ``trunk``: of torchvision's tests, or of this project's own."""
+    if trunk in OWN:
+        return SIDE_PX, _GREY, SIDE_PX
     trunk_builder(trunk)  # says what is wrong with the name
     from torchvision.models import get_model_weights
 

@@ -95,7 +95,8 @@ def pretrain(
     chosen, folder = settings or PretrainSettings(), Path(out).resolve()
     spec = _checked(backbone)
     clips = clips_of(spec, chosen)
-    if _is_worlds(source):
+    if str(source) == WORLDS:
+        _check_worlds()
         clips = replace(clips, short_side_px=clips.crop_px)  # drawn so that all happens in the middle
     where = torch.device(settle_device(device))
     check_seed(seed)
@@ -174,8 +175,7 @@ def material_of(
 ) -> Material:
     """Decode what ``source`` names, or find it in ``cache``. Errors as `pretrain`."""
     looks = Looks(float(clips.fps), clips.short_side_px, flow)
-    if _is_worlds(source):
-        looks = replace(looks, short_side_px=clips.crop_px)
+    if source == WORLDS:
         training, held_out, turns = worlds(settings.examples, looks, cache, workers=workers, on_clip=on_clip)
         return Material(training, held_out, CLASSES, turns)
     examples = read_examples(Path(source), None if videos is None else Path(videos))
@@ -193,16 +193,13 @@ def material_of(
     return Material(training_pool, held_out_pool, examples.classes, turns, tuple(notes), examples.missing)
 
 
-def _is_worlds(source: str | Path) -> bool:
+def _check_worlds() -> None:
     """Raises UsageError where a folder has this name."""
-    if str(source) != WORLDS:
-        return False
     if Path(WORLDS).exists():
         raise UsageError(
             f"{WORLDS} means made worlds, and there is {Path(WORLDS).absolute()} too; write that whole path to learn "
             "from it, or run the command elsewhere"
         )
-    return True
 
 
 def _asked(
@@ -216,7 +213,7 @@ def _asked(
     """What a training's result depends on of its arguments."""
     return {
         "backbone": backbone,
-        "source": WORLDS if _is_worlds(source) else str(Path(source).absolute()),
+        "source": WORLDS if str(source) == WORLDS else str(Path(source).absolute()),
         "videos": None if videos is None else str(Path(videos).absolute()),
         "init": init,
         "init_sha256": file_sha256(Path(init)) if init is not None and Path(init).is_file() else None,

@@ -281,7 +281,8 @@ def test_a_full_disk(walks: Path, tmp_path: Path, with_detector: Any, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(MachineError, match=r"key\.json cannot be written \(No space left on device\); free space"):
+    told = r"detecting/key\.json cannot be written \(No space left on device\); free space"
+    with pytest.raises(MachineError, match=told):
         with_detector(Interrupted(), walks, tmp_path / "b.csv")
 
 

@@ -38,13 +38,13 @@ def test_errors_name_what_was_asked_for(tmp_path: Path) -> None:
         raise InputError(f"{place}: no number")
     with pytest.raises(UsageError, match=r"^of something else$"), written_whole(file):
         raise UsageError("of something else")
-    with pytest.raises(MachineError, match=rf"^{file} cannot be written \(No space\); free some$"):  # noqa: SIM117
-        with written_whole(file, "free some"):
-            raise OSError(28, "No space")
+    told = rf"^{file} cannot be written \(No space\); free some$"
+    with pytest.raises(MachineError, match=told), written_whole(file, "free some"):
+        raise OSError(28, "No space")
     file.write_text("")
-    with pytest.raises(MachineError, match=r"below cannot be written .*; choose another place$"):  # noqa: SIM117
-        with written_whole(file / "below"):
-            pytest.fail("below a file")
+    told = r"below cannot be written .*; choose another place$"
+    with pytest.raises(MachineError, match=told), written_whole(file / "below"):
+        pytest.fail("below a file")
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from extract.backbones import backbone_spec, load_backbone
 from extract.backbones.described import described_bytes
 from extract.errors import InputError, UsageError
 from pipelines.pretraining import pretrain, pretrain_settings
+from pipelines.pretraining.fusing import fuse
 from pipelines.pretraining.loop import Progress
 from pipelines.pretraining.run import figures, new_network
 
@@ -188,6 +189,8 @@ def test_weights_know_the_size_that_worlds_were_drawn_in(tmp_path: Path, monkeyp
     pretrain("frames:small:1x64", "worlds", out="run", settings=settings)
     clips = load_backbone("frames:small:1x64", "run/weights.safetensors").spec.clips
     assert clips.short_side_px == clips.crop_px == 64
+    (tmp_path / "worlds").mkdir()
+    assert fuse(["run", "run"])["validation_clips"] > 0, "the run says which worlds are meant"
 
 
 def test_places_and_seeds_that_cannot_be_are_refused_before_any_work(
